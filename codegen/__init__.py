@@ -1,0 +1,1 @@
+"""Integer graph in, C library out."""

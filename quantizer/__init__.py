@@ -1,0 +1,1 @@
+"""Model in, integer graph out."""

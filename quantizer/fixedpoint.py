@@ -1,0 +1,180 @@
+"""Integer arithmetic as the device does it: the only Python that multiplies, shifts, rounds and saturates.
+
+Every function takes and returns numpy int64 arrays (or Python integers, where a value may need more bits)
+and is exact: nothing is computed in floating point except `quantize_multiplier`, whose definition is.
+Sources: gemmlowp `fixedpoint/fixedpoint.h`, TensorFlow Lite `kernels/internal/common.h`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+INT32_LOW = -(2**31)
+INT32_HIGH = 2**31 - 1
+
+
+def rational(value: float) -> Fraction:
+    """Return the exact rational value of a binary32 (or binary64) number."""
+    return Fraction(float(value))
+
+
+def quantize_multiplier(real: float) -> tuple[int, int]:
+    """Split a positive real into (multiplier, shift): real ~ multiplier / 2**31 * 2**shift.
+
+    The multiplier has 31 bits, rounded half away from zero. Source: TensorFlow Lite `QuantizeMultiplier`.
+    """
+    if real == 0.0:
+        return 0, 0
+    mantissa, shift = math.frexp(real)
+    multiplier = math.floor(mantissa * 2**31 + 0.5)
+    if multiplier == 2**31:
+        multiplier //= 2
+        shift += 1
+    if shift < -31:
+        return 0, 0
+    if shift > 30:
+        return INT32_HIGH, 30
+    return multiplier, shift
+
+
+def saturate(value: Ints, low: int, high: int) -> Ints:
+    """Clip to [low, high]."""
+    return np.clip(value, low, high)
+
+
+def wrap_int32(value: Ints) -> Ints:
+    """Reduce modulo 2**32 into the int32 range."""
+    return (value + 2**31) % 2**32 - 2**31
+
+
+def saturating_rounding_doubling_high_mul(a: Ints, b: Ints | int) -> Ints:
+    """Return round(a * b / 2**31), half towards +infinity, saturated (gemmlowp's SRDHM on int32)."""
+    a = np.asarray(a, np.int64)
+    return np.minimum((a * b + (1 << 30)) >> 31, INT32_HIGH)
+
+
+def rounding_divide_by_pot(value: Ints, exponent: Ints | int) -> Ints:
+    """Return value / 2**exponent rounded half away from zero (gemmlowp's RoundingDivideByPOT)."""
+    value = np.asarray(value, np.int64)
+    mask = (np.int64(1) << np.asarray(exponent, np.int64)) - 1
+    remainder = value & mask
+    threshold = (mask >> 1) + (value < 0)
+    return (value >> exponent) + (remainder > threshold)
+
+
+def multiply_double_rounding(value: Ints, multiplier: Ints | int, shift: Ints | int) -> Ints:
+    """Scale int32 by multiplier * 2**(shift - 31), rounding twice (TFLite's convolution, int8).
+
+    The left shift wraps as int32 arithmetic on the device would.
+    """
+    shift = np.asarray(shift, np.int64)
+    left = np.maximum(shift, 0)
+    right = np.maximum(-shift, 0)
+    shifted = wrap_int32(np.asarray(value, np.int64) << left)
+    return rounding_divide_by_pot(saturating_rounding_doubling_high_mul(shifted, multiplier), right)
+
+
+def multiply_single_rounding(value: Ints, multiplier: Ints | int, shift: Ints | int) -> Ints:
+    """Scale int32 by multiplier * 2**(shift - 31), rounding once, half up (TFLite's fully connected, int8)."""
+    total = 31 - np.asarray(shift, np.int64)
+    product = np.asarray(value, np.int64) * np.asarray(multiplier, np.int64)
+    return (product + (np.int64(1) << (total - 1))) >> total
+
+
+def reduce_multiplier(multiplier: int) -> int:
+    """Round a 31-bit multiplier to 16 bits (TFLite's int16x8 kernels)."""
+    return (multiplier + (1 << 15)) >> 16 if multiplier < 0x7FFF0000 else 0x7FFF
+
+
+def multiply_reduced(value: Ints, multiplier: Ints | int, shift: Ints | int) -> Ints:
+    """Scale int48 by reduced multiplier * 2**(shift - 15), rounding once (TFLite's int16x8 kernels)."""
+    total = 15 - np.asarray(shift, np.int64)
+    product = np.asarray(value, np.int64) * np.asarray(multiplier, np.int64)
+    return (product + (np.int64(1) << (total - 1))) >> total
+
+
+def multiply_shift(value: Ints, multiplier: Ints | int, shift: Ints | int) -> Ints:
+    """Return floor(value * multiplier / 2**shift + 1/2); shift 0 means no rounding."""
+    shift = np.asarray(shift, np.int64)
+    product = np.asarray(value, np.int64) * np.asarray(multiplier, np.int64)
+    half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)
+    return (product + half) >> shift
+
+
+class Rounding(StrEnum):
+    """How a contract rounds a rational to an integer."""
+
+    HALF_UP = "half-up"
+    """floor(x + 1/2): contract `exact`."""
+    HALF_EVEN = "half-even"
+    """To nearest, ties to even: contract `onnx` (ONNX QuantizeLinear)."""
+
+
+def round_rational(value: Fraction, rounding: Rounding) -> int:
+    """Round a rational to an integer."""
+    if rounding is Rounding.HALF_EVEN:
+        return round(value)
+    return math.floor(value + Fraction(1, 2))
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """The definition of a requantisation: clip(round(acc * scale) + zero_point, low, high).
+
+    Attributes:
+        scale: exact rational; not negative.
+        zero_point: added after rounding.
+        low, high: the clip, fused activation included.
+        rounding: of the contract.
+    """
+
+    scale: Fraction
+    zero_point: int
+    low: int
+    high: int
+    rounding: Rounding = Rounding.HALF_UP
+
+    def at(self, acc: int) -> int:
+        """Evaluate for one accumulator, in unbounded integers."""
+        value = round_rational(acc * self.scale, self.rounding) + self.zero_point
+        return min(max(value, self.low), self.high)
+
+    def thresholds(self) -> list[int]:
+        """Return, for each output v in low+1 .. high, the smallest accumulator that maps to v or more.
+
+        The map is monotone, so these integers are the map: at(acc) = low + number of thresholds <= acc.
+        A scale of zero gives no thresholds that can be reached and must be handled by the caller.
+        """
+        numerator, denominator = self.scale.numerator, self.scale.denominator
+        result = []
+        for v in range(self.low + 1, self.high + 1):
+            k = v - self.zero_point
+            # round(x) >= k  <=>  x >= k - 1/2, the tie itself counting for half-even only when k is even.
+            top, bottom = (2 * k - 1) * denominator, 2 * numerator
+            acc = -(-top // bottom)
+            if self.rounding is Rounding.HALF_EVEN and k % 2 and acc * bottom == top:
+                acc += 1
+            result.append(acc)
+        return result
+
+    def apply(self, acc: Ints) -> Ints:
+        """Evaluate exactly for an array of int64 accumulators."""
+        acc = np.asarray(acc, np.int64)
+        if self.scale == 0:
+            return np.full(acc.shape, self.at(0), np.int64)
+        if self.high - self.low > 2 * acc.size:
+            return np.array([self.at(int(a)) for a in acc.ravel()], np.int64).reshape(acc.shape)
+        return self.low + np.searchsorted(clamp_int64(self.thresholds()), acc, side="right")
+
+
+def clamp_int64(values: list[int]) -> Ints:
+    """Return Python integers as int64, those outside clipped: a threshold beyond int64 is never reached."""
+    return np.array([min(max(v, -(2**63)), 2**63 - 1) for v in values], np.int64)

@@ -1,0 +1,1 @@
+"""Pure Graph -> Graph functions, one file each."""
