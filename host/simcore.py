@@ -78,7 +78,7 @@ SECTIONS
 _MARK_HEADER = """\
 #define {macro}_TRACE(layer, output, data, bytes)                                        \\
     __asm__ volatile("1:\\n\\t.pushsection .intaglio.marks, \\"\\", %%progbits\\n\\t"           \\
-                     ".4byte 1b, %c0\\n\\t.popsection" : : "i"(layer) : "memory")
+                     ".4byte 1b, %c0\\n\\t.popsection" : : "i"(layer))
 """
 
 
@@ -136,6 +136,7 @@ def build_image(
             Armv6-M core, an instruction that it lacks.
     """
     compiler = find_compiler("arm-none-eabi-gcc")
+    work.mkdir(parents=True, exist_ok=True)
     selection = core_flags(compiler, core)
     objects = compile_objects(
         compiler, library.sources, work / "lib",
