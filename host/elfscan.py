@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from intaglio.boards.cores import Core
 from intaglio.host.thumb import instructions, is_armv6m, open_members
@@ -44,7 +45,17 @@ _FLOAT_SYMBOL = re.compile(rf"(?:{_AEABI}|{_LIBGCC}|__ieee754_\w+|__kernel_\w+f?
 
 # VFP and MVE: a data type of floating point on anything but a plain register move.
 _FLOAT_TYPE = re.compile(r"\.(?:f16|f32|f64|bf16)\b")
-_OBJDUMP_LINE = re.compile(r"^\s*([0-9a-f]+):\t(?:[0-9a-f]{4} ?)+\s*\t(\S+)(?:\t(.*))?$")
+_OBJDUMP_LINE = re.compile(r"^\s*([0-9a-f]+):\t((?:[0-9a-f]{4} ?)+)\s*\t(\S+)(?:\t(.*))?$")
+
+
+class Line(NamedTuple):
+    """One disassembled instruction: size in bytes, the function it stands in."""
+
+    address: int
+    size: int
+    mnemonic: str
+    operands: str
+    function: str
 
 
 @dataclass(frozen=True)
@@ -105,17 +116,18 @@ def scan_elf(elf: Path, core: Core) -> FloatReport:
                 state = "called" if symbol["st_shndx"] == "SHN_UNDEF" else "linked in"
                 findings.append(f"{member.name}: {symbol.name} {state}")
     count = 0
-    for address, mnemonic, operands, function in disassemble(elf, core):
+    for line in disassemble(elf, core):
         count += 1
-        if is_float_instruction(mnemonic, operands):
-            findings.append(f"{elf.name}: {function} at {address:#x}: {mnemonic} {operands}".rstrip())
+        if is_float_instruction(line.mnemonic, line.operands):
+            text = f"{line.mnemonic} {line.operands}".rstrip()
+            findings.append(f"{elf.name}: {line.function} at {line.address:#x}: {text}")
     if count == 0:
         findings.append(f"{elf.name}: holds no code")
     return FloatReport(not findings, findings, symbols, count)
 
 
-def disassemble(elf: Path, core: Core) -> list[tuple[int, str, str, str]]:
-    """Address, mnemonic, operands and function of every instruction, by the toolchain's objdump.
+def disassemble(elf: Path, core: Core) -> list[Line]:
+    """Every instruction of a file, by the toolchain's objdump; data in code sections left out.
 
     Raises:
         ToolError: no objdump, or not an ELF file.
@@ -128,9 +140,10 @@ def disassemble(elf: Path, core: Core) -> list[tuple[int, str, str, str]]:
     for line in text.splitlines():
         found = _OBJDUMP_LINE.match(line)
         if found is not None:
-            if not found[2].startswith("."):
-                operands = (found[3] or "").split("\t;")[0].split("@")[0].split(";")[0].strip()
-                lines.append((int(found[1], 16), found[2], operands, function))
+            address, code, mnemonic, operands = found.groups(default="")
+            if not mnemonic.startswith("."):
+                operands = operands.split(";")[0].split("@")[0].strip()
+                lines.append(Line(int(address, 16), len(code.replace(" ", "")) // 2, mnemonic, operands, function))
         elif line.endswith(">:"):
             function = line.split("<", 1)[1][:-2]
     return lines

@@ -92,11 +92,11 @@ class CoreResult:
         instructions: per sample, instructions executed by `invoke`; empty when not counted.
         layer_instructions: per sample, instructions per layer index (`tcgcount.REST`: after the last
             boundary); their sum is that of `instructions` unless `marks_exact` is false.
-        counts: per sample, the executed blocks, for `cyclemodel`.
+        counts, elf: per sample, the executed blocks, and the image whose they are, for `cyclemodel`.
+        layer_counts, layer_elf: the same with the layers told apart.
         marks_exact: the marked build has the code of the plain one, byte for byte.
         flash_bytes: text + rodata + data of the library alone.
         stack_bytes: deepest stack that `invoke` overwrote, over all samples.
-        elf: the image's bytes (the one that was counted), for disassembly.
     """
 
     outputs: list[list[Array]]
@@ -104,12 +104,14 @@ class CoreResult:
     instructions: list[int]
     layer_instructions: list[dict[int, int]]
     counts: list[Counts]
+    layer_counts: list[Counts]
     marks_exact: bool
     flash_bytes: int
     stack_bytes: int
     input_info: list[TensorInfo]
     output_info: list[TensorInfo]
     elf: bytes = field(repr=False)
+    layer_elf: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ def run_on_core(
         work = Path(folder)
         plain = build_image(lib, core, work / "plain", flags=flags)
         edges = _call_marks(plain.elf, lib) if count else []
-        exact, layered = True, []
+        exact, layered, layer_elf = True, [], b""
         if count:
             marked, layers = _marked_image(lib, core, work / "marked", flags)
             exact = _code(plain.objects) == _code(marked.objects)
@@ -237,6 +239,7 @@ def run_on_core(
                     marked.elf, core, data, marked.elf.parent,
                     marks=[*_call_marks(marked.elf, lib), *layers], timeout=timeout,
                 )
+                layer_elf = marked.elf.read_bytes()
             else:
                 edges += layers
         stream, counts = run_image(plain.elf, core, data, plain.elf.parent, marks=edges, timeout=timeout)
@@ -250,12 +253,14 @@ def run_on_core(
         instructions=[call.instructions for call in counts],
         layer_instructions=[call.per_layer() for call in layered],
         counts=counts,
+        layer_counts=layered,
         marks_exact=exact,
         flash_bytes=flash,
         stack_bytes=max((sample.stack_bytes for sample in run.samples), default=0),
         input_info=run.inputs,
         output_info=run.outputs,
         elf=elf,
+        layer_elf=layer_elf or elf,
     )
 
 
