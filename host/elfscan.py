@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from intaglio.boards.cores import Core
-from intaglio.host.thumb import instructions, is_armv6m, open_members
+from intaglio.codegen.thumb import instructions, is_armv6m, open_members
 from intaglio.host.toolchain import find_compiler, run_tool
 from intaglio.quantizer.errors import ToolError
 

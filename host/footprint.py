@@ -1,0 +1,42 @@
+"""What a generated library costs on a core before it runs: flash and worst-case stack."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from intaglio.boards.cores import Core
+from intaglio.codegen.stack import read_stack_usage, worst_case_stack
+from intaglio.host.library import open_library
+from intaglio.host.simcore import DEFAULT_FLAGS, build_image, flash_bytes
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Sizes of a library compiled for one core.
+
+    Attributes:
+        flash_bytes: text + rodata + data of the library alone.
+        stack_bytes: the deepest chain of calls from any of its four functions, their own frames included.
+    """
+
+    flash_bytes: int
+    stack_bytes: int
+
+
+def measure(library: Path, core: Core, *, flags: Sequence[str] = DEFAULT_FLAGS) -> Footprint:
+    """Compile and link a library for a core and take its sizes.
+
+    Raises:
+        ToolError: no compiler, or the library does not compile.
+        CodegenError: its stack has no bound.
+    """
+    lib = open_library(library)
+    with tempfile.TemporaryDirectory(prefix="intaglio-size-") as folder:
+        work = Path(folder)
+        image = build_image(lib, core, work, extra=["-fstack-usage"], flags=flags)
+        entries = [f"{lib.name}_{name}" for name in ("reset", "input", "invoke", "output")]
+        stack = worst_case_stack(image.elf, entries, read_stack_usage(work / "lib"))
+        return Footprint(flash_bytes(image.objects), stack)
