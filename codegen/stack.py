@@ -41,8 +41,8 @@ def read_stack_usage(folder: Path) -> dict[str, int]:
 def worst_case_stack(elf: Path, entries: Iterable[str], frames: dict[str, int]) -> int:
     """Bytes of stack that the deepest chain of calls from any of `entries` needs.
 
-    Calls and tail calls are those of the linked machine code, so calls into libgcc and libc count. The frame of a
-    function that `frames` does not name (assembly, libraries) is the sum of all that it pushes, an upper bound.
+    Calls and tail calls are those of the linked machine code, so calls into libgcc and libc count. The frame
+    of a function that `frames` does not name (assembly, libraries) is bounded by the sum of all it pushes.
 
     Args:
         elf: a linked image with symbols.
@@ -50,7 +50,7 @@ def worst_case_stack(elf: Path, entries: Iterable[str], frames: dict[str, int]) 
         frames: bytes by function name, see `read_stack_usage`.
 
     Raises:
-        CodegenError: an entry is missing; recursion; a call through a pointer; a frame that cannot be bounded.
+        CodegenError: an entry is missing; recursion; a call through a pointer; an unbounded frame.
     """
     functions = _functions(elf)
     by_name = {name: function for function, names in functions for name in names}

@@ -1,9 +1,9 @@
 """Modelled cycles: executed instructions priced by the core's published timing table, at zero wait states.
 
-These are estimates and are never mixed with the counted instructions. What the tables leave open is fixed so:
-where a table gives a range, its upper end (long multiplication, division); a pipeline refill P, "1 to 3" on the
-M3 and M4, is 2 (the refill that the first edition of the M3 manual states); the M0's and M0+'s multiplier is the
-single-cycle option; a predicated instruction that is skipped costs what it costs executed.
+These are estimates and are never mixed with the counted instructions. What the tables leave open is fixed
+so: of a range, the upper end (long multiplication, division); a pipeline refill P, "1 to 3" on the M3 and M4, is 2
+(what DDI 0337E, table 18-1, adds for a branch taken); the multiplier of the M0 and M0+ is the single-cycle
+option; a predicated instruction that is skipped costs what it costs executed.
 
 Arm publishes no table for the M7, M33 and M55: they get the M4's as a stand-in, and the result says so.
 """
@@ -139,13 +139,13 @@ def classify(mnemonic: str, operands: str) -> Instruction:
         address = frozenset(registers[1:])
         inside = operands.split("[")[-1].split("]")[0]
         by_register = len(_REGISTER.findall(inside)) > 1
-        to_pc = single[1] == "ldr" and registers[:1] == ["r15"]
-        return Instruction(
-            "load" if single[1] == "ldr" else "store", 1, registers[0] if registers else "", address, by_register, to_pc
-        )
+        kind = "load" if single[1] == "ldr" else "store"
+        to_pc = kind == "load" and registers[:1] == ["r15"]
+        return Instruction(kind, 1, registers[0] if registers else "", address, by_register, to_pc)
     if _MULTIPLE.match(name):
         listed = operands[operands.find("{") + 1 : operands.find("}")]
-        return Instruction("multiple", _count(listed), to_pc="pc" in listed and name.startswith(("pop", "ldm")))
+        to_pc = "pc" in listed and name.startswith(("pop", "ldm"))
+        return Instruction("multiple", _count(listed), to_pc=to_pc)
     if name.startswith("v"):
         return Instruction("vector")
     for kind, pattern in (("mull", _LONG), ("mlal", _LONG_ADD), ("mla", _MLA), ("mul", _MUL), ("div", _DIV)):
@@ -226,7 +226,8 @@ def estimate(elf: bytes, counts: Sequence[Counts], core: Core) -> list[Estimate]
             layer: sum(_block_cycles(block, code, timing, histogram) for block in blocks)
             for layer, blocks in call.layers.items()
         }
-        results.append(Estimate(sum(layers.values()), layers, dict(histogram), timing.source, timing.stand_in))
+        total = sum(layers.values())
+        results.append(Estimate(total, layers, dict(histogram), timing.source, timing.stand_in))
     return results
 
 

@@ -34,10 +34,13 @@ _LIBGCC = (
 _LIBM = frozenset(
     name + suffix
     for name in (
-        "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs fdim floor "
-        "fma fmax fmin fmod frexp hypot ilogb ldexp lgamma llrint llround log log10 log1p log2 logb lrint lround modf "
-        "nan nearbyint nextafter pow remainder remquo rint round scalbln scalbn sin sinh sqrt tan tanh tgamma trunc"
-    ).split()
+        "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign",
+        "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "fabs", "fdim", "floor", "fma",
+        "fmax", "fmin", "fmod", "frexp", "hypot", "ilogb", "ldexp", "lgamma", "llrint", "llround",
+        "log", "log10", "log1p", "log2", "logb", "lrint", "lround", "modf", "nan", "nearbyint",
+        "nextafter", "pow", "remainder", "remquo", "rint", "round", "scalbln", "scalbn", "sin",
+        "sinh", "sqrt", "tan", "tanh", "tgamma", "trunc",
+    )
     for suffix in ("", "f")
 ) | frozenset(("strtod", "strtof", "atof", "__ieee754_exp", "__ieee754_sqrt"))
 
@@ -143,7 +146,8 @@ def disassemble(elf: Path, core: Core) -> list[Line]:
             address, code, mnemonic, operands = found.groups(default="")
             if not mnemonic.startswith("."):
                 operands = operands.split(";")[0].split("@")[0].strip()
-                lines.append(Line(int(address, 16), len(code.replace(" ", "")) // 2, mnemonic, operands, function))
+                size = len(code.replace(" ", "")) // 2
+                lines.append(Line(int(address, 16), size, mnemonic, operands, function))
         elif line.endswith(">:"):
             function = line.split("<", 1)[1][:-2]
     return lines
@@ -163,5 +167,5 @@ def check_armv6m(elf: Path) -> list[str]:
             if not is_armv6m(code):
                 illegal.append(f"{member.name}: {code}")
     if seen == 0:
-        raise ToolError(str(elf), "holds no code with mapping symbols", "give an ELF file that is not stripped")
+        raise ToolError(str(elf), "holds no code with mapping symbols", "give a file that is not stripped")
     return illegal

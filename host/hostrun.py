@@ -102,7 +102,7 @@ def run_on_host(
             [str(program), "in.bin", "out.bin"], timeout=timeout, cwd=work, allow_failure=True
         )
         if done.returncode != 0:
-            raise ToolError(where, _crash(done.returncode, done.stderr), "report the model; its code is at fault")
+            raise ToolError(where, _crash(done.returncode, done.stderr), "report the model")
         run = parse((work / "out.bin").read_bytes(), where, len(inputs))
     return HostResult(
         [sample.outputs for sample in run.samples], [sample.traces for sample in run.samples],

@@ -115,7 +115,7 @@ def parse(data: bytes, where: str, expected: int) -> Run:
             status = a - (1 << 32) if a >> 31 else a
             if status != 0:
                 raise ToolError(
-                    where, f"invoke returned {status} on sample {number}", "the generated code refused its input"
+                    where, f"invoke returned {status} on sample {number}", "the code refused its input"
                 )
             sample.stack_bytes = b
             run.samples.append(sample)
@@ -141,6 +141,6 @@ def parse(data: bytes, where: str, expected: int) -> Run:
             raise ToolError(where, f"record of unknown kind {kind}", "the output file is damaged")
     if at != len(data) or len(run.samples) != expected:
         raise ToolError(
-            where, f"stopped after {len(run.samples)} of {expected} samples", "run it with one sample to see why"
+            where, f"stopped after {len(run.samples)} of {expected} samples", "run it with one sample"
         )
     return run

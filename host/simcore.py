@@ -1,10 +1,10 @@
 """Run a generated library on a simulated Cortex-M core, and count what it executes.
 
-The library and a harness of ours are linked to a bare-metal image that QEMU runs; samples go in and results
-come out through semihosting files. Instructions are counted by a TCG plugin between the first instruction of
-`invoke` and the one after its return. Layer boundaries are marked by labels, which add no instruction: that the
-marked code is the plain code is checked byte for byte, and where a compiler moved something the total is counted
-on the plain build.
+The library and a harness of ours are linked to a bare-metal image that QEMU runs; samples go in and
+results come out through semihosting files. Instructions are counted by a TCG plugin between the first
+instruction of `invoke` and the one after its return. Layer boundaries are marked by labels, which add no
+instruction; whether the marked code is the plain code is checked byte for byte, and the total is always
+counted on the plain build.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intaglio.boards.cores import Core
+from intaglio.codegen.thumb import open_members
 from intaglio.host.elfscan import check_armv6m
 from intaglio.host.hostrun import HARNESS, write_trace_header
 from intaglio.host.library import Library, open_library
@@ -123,8 +124,8 @@ class Image:
 
 
 def build_image(
-    library: Library, core: Core, work: Path, *, extra: Sequence[str] = (), flags: Sequence[str] = DEFAULT_FLAGS,
-    stack_bytes: int = STACK_BYTES,
+    library: Library, core: Core, work: Path, *, extra: Sequence[str] = (),
+    flags: Sequence[str] = DEFAULT_FLAGS, stack_bytes: int = STACK_BYTES,
 ) -> Image:
     """Compile a library and the harness for a core and link them for its QEMU machine.
 
@@ -181,7 +182,8 @@ def run_image(
     (work / "in.bin").write_bytes(data)
     (work / "out.bin").unlink(missing_ok=True)
     command = [
-        find_program("qemu-system-arm"), "-M", core.qemu_machine, "-nographic", "-monitor", "none", "-serial", "none",
+        find_program("qemu-system-arm"), "-M", core.qemu_machine,
+        "-nographic", "-monitor", "none", "-serial", "none",
         "-semihosting-config", "enable=on,target=native", "-kernel", str(elf.resolve()),
     ]
     if marks:
@@ -230,7 +232,8 @@ def run_on_core(
         work = Path(folder)
         plain = build_image(lib, core, work / "plain", flags=flags)
         edges = _call_marks(plain.elf, lib) if count else []
-        exact, layered, layer_elf = True, [], b""
+        exact, layer_elf = True, b""
+        layered: list[Counts] = []
         if count:
             marked, layers = _marked_image(lib, core, work / "marked", flags)
             exact = _code(plain.objects) == _code(marked.objects)
@@ -274,7 +277,8 @@ def _marked_image(lib: Library, core: Core, work: Path, flags: Sequence[str]) ->
 
 
 def _trace(
-    lib: Library, core: Core, work: Path, data: bytes, flags: Sequence[str], timeout: float, where: str, plain: Run
+    lib: Library, core: Core, work: Path, data: bytes, flags: Sequence[str], timeout: float, where: str,
+    plain: Run,
 ) -> list[list[Trace]]:
     work.mkdir()
     header = write_trace_header(lib, work)
@@ -291,11 +295,9 @@ def _trace(
 
 
 def _symbols(elf: Path) -> dict[str, int]:
-    from elftools.elf.elffile import ELFFile
-
-    with elf.open("rb") as stream:
-        table = ELFFile(stream).get_section_by_name(".symtab")
-        return {symbol.name: int(symbol["st_value"]) for symbol in table.iter_symbols()}
+    (member,) = open_members(elf)
+    table = member.elf.get_section_by_name(".symtab")
+    return {symbol.name: int(symbol["st_value"]) for symbol in table.iter_symbols()}
 
 
 def _call_marks(elf: Path, lib: Library) -> list[Mark]:
@@ -307,35 +309,23 @@ def _call_marks(elf: Path, lib: Library) -> list[Mark]:
 
 
 def _layer_marks(elf: Path) -> list[Mark]:
-    from elftools.elf.elffile import ELFFile
-
-    with elf.open("rb") as stream:
-        section = ELFFile(stream).get_section_by_name(".intaglio.marks")
-        data = section.data() if section is not None else b""
+    (member,) = open_members(elf)
+    section = member.elf.get_section_by_name(".intaglio.marks")
+    data = section.data() if section is not None else b""
     return [Mark(pc & ~1, LAYER, layer) for pc, layer in struct.iter_unpack("<II", data)]
 
 
 def _code(objects: Sequence[Path]) -> list[bytes]:
-    """The loaded sections of objects and their relocations' places, for comparison."""
-    from elftools.elf.elffile import ELFFile
-
-    parts = []
-    for path in objects:
-        with path.open("rb") as stream:
-            for section in ELFFile(stream).iter_sections():
-                if section["sh_flags"] & 2 and section["sh_type"] == "SHT_PROGBITS":
-                    parts.append(section.name.encode() + section.data())
-    return parts
+    """The sections of objects that go into flash."""
+    return [
+        section.data()
+        for path in objects
+        for member in open_members(path)
+        for section in member.elf.iter_sections()
+        if section["sh_flags"] & 2 and section["sh_type"] == "SHT_PROGBITS"
+    ]
 
 
 def flash_bytes(objects: Sequence[Path]) -> int:
     """Bytes of text, rodata and data that objects put into flash."""
-    from elftools.elf.elffile import ELFFile
-
-    total = 0
-    for path in objects:
-        with path.open("rb") as stream:
-            for section in ELFFile(stream).iter_sections():
-                if section["sh_flags"] & 2 and section["sh_type"] == "SHT_PROGBITS":
-                    total += int(section["sh_size"])
-    return total
+    return sum(map(len, _code(objects)))

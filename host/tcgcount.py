@@ -93,8 +93,8 @@ def plugin() -> Path:
     os.close(handle)
     try:
         run_tool(
-            [*find_compiler("gcc").command, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
-             "-fvisibility=hidden", f"-DQEMU_PLUGIN_API={api}", str(SOURCE), "-o", name],
+            [*find_compiler("gcc").command, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror",
+             "-shared", "-fPIC", "-fvisibility=hidden", f"-DQEMU_PLUGIN_API={api}", str(SOURCE), "-o", name],
             timeout=60,
         )
         # Renamed into place, so that a run beside this one never loads half a file.

@@ -92,10 +92,11 @@ def run_tool(
             stdin=subprocess.DEVNULL, check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ToolError(name, f"still running after {timeout:g} s", "raise the time-out or use fewer samples") \
-            from None
+        late = f"still running after {timeout:g} s"
+        raise ToolError(name, late, "raise the time-out or use fewer samples") from None
     except OSError as error:
-        raise ToolError(name, f"cannot start: {error.strerror}", INSTALL.get(name, "check the tool")) from None
+        hint = INSTALL.get(name, "check that it is installed")
+        raise ToolError(name, f"cannot start: {error.strerror}", hint) from None
     if done.returncode != 0 and not allow_failure:
         raise ToolError(name, _first_complaint(done), "the command was: " + " ".join(map(str, command)))
     return done

@@ -16,54 +16,47 @@ static uint64_t arena_block[(INTAGLIO_ARENA_BYTES + 2u * HARNESS_GUARD_BYTES + 7
 static uintptr_t input_file;
 static uintptr_t output_file;
 
-static uintptr_t semihost(uintptr_t operation, const void *block)
-{
+static uintptr_t semihost(uintptr_t operation, const void *block) {
     register uintptr_t r0 __asm__("r0") = operation;
     register const void *r1 __asm__("r1") = block;
     __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
     return r0;
 }
 
-static uintptr_t open_file(const char *name, uintptr_t length, uintptr_t mode)
-{
+static uintptr_t open_file(const char *name, uintptr_t length, uintptr_t mode) {
     const uintptr_t block[3] = {(uintptr_t)name, mode, length};
     return semihost(SYS_OPEN, block);
 }
 
-void harness_read(void *to, uint32_t bytes)
-{
+void harness_read(void *to, uint32_t bytes) {
     const uintptr_t block[3] = {input_file, (uintptr_t)to, bytes};
     if (bytes != 0 && semihost(SYS_READ, block) != 0) {
         harness_exit(2);
     }
 }
 
-void harness_write(const void *from, uint32_t bytes)
-{
+void harness_write(const void *from, uint32_t bytes) {
     const uintptr_t block[3] = {output_file, (uintptr_t)from, bytes};
     if (semihost(SYS_WRITE, block) != 0) {
         harness_exit(3);
     }
 }
 
-_Noreturn void harness_exit(int status)
-{
+_Noreturn void harness_exit(int status) {
     const uintptr_t block[2] = {APPLICATION_EXIT, (uintptr_t)status};
     for (;;) {
         semihost(SYS_EXIT_EXTENDED, block);
     }
 }
 
-uint8_t *harness_arena(uint32_t bytes)
-{
+uint8_t *harness_arena(uint32_t bytes) {
     if (bytes > INTAGLIO_ARENA_BYTES) {
         harness_exit(4);
     }
     return (uint8_t *)arena_block + HARNESS_GUARD_BYTES;
 }
 
-void harness_seal(uint8_t *arena, uint32_t bytes, int sealed)
-{
+void harness_seal(uint8_t *arena, uint32_t bytes, int sealed) {
     (void)arena;
     (void)bytes;
     (void)sealed;
@@ -90,8 +83,7 @@ __asm__(".syntax unified\n"
         ".size harness_call_on, . - harness_call_on\n"
         ".popsection\n");
 
-int harness_invoke(int (*invoke)(void *arena), void *arena, uint32_t *stack)
-{
+int harness_invoke(int (*invoke)(void *arena), void *arena, uint32_t *stack) {
     const uint32_t words = HARNESS_STACK_BYTES / 4u;
     volatile uint32_t *painted = invoke_stack;
     for (uint32_t i = 0; i < words; i++) {
@@ -106,8 +98,7 @@ int harness_invoke(int (*invoke)(void *arena), void *arena, uint32_t *stack)
     return status;
 }
 
-void harness_reset(void)
-{
+void harness_reset(void) {
 #if defined(__ARM_FEATURE_MVE)
     *(volatile uint32_t *)0xE000ED88u |= 0xFu << 20; /* CPACR: full access to CP10 and CP11 */
     __asm__ volatile("dsb\n\tisb" ::: "memory");
@@ -118,8 +109,7 @@ void harness_reset(void)
 }
 
 void harness_fault_frame(const uint32_t *frame);
-void harness_fault_frame(const uint32_t *frame)
-{
+void harness_fault_frame(const uint32_t *frame) {
     harness_record(HARNESS_FAULT, frame[6], *(volatile uint32_t *)0xE000ED28u, NULL, 0);
     harness_exit(0);
 }

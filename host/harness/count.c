@@ -61,20 +61,18 @@ static struct block *last;
 static bool counting;
 static FILE *out;
 
-static void flush(void)
-{
+static void flush(void) {
     for (struct block *b = blocks; b != NULL; b = b->next) {
         if (b->runs != 0) {
-            fprintf(out, "B %" PRIx64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", b->pc, b->instructions, b->runs,
-                    b->taken);
+            fprintf(out, "B %" PRIx64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", b->pc, b->instructions,
+                    b->runs, b->taken);
             b->runs = 0;
             b->taken = 0;
         }
     }
 }
 
-static void act(const struct mark *mark)
-{
+static void act(const struct mark *mark) {
     switch (mark->kind) {
     case MARK_START:
         if (!counting) {
@@ -102,8 +100,7 @@ static void act(const struct mark *mark)
     }
 }
 
-static void executed(unsigned int cpu, void *data)
-{
+static void executed(unsigned int cpu, void *data) {
     struct block *block = data;
     (void)cpu;
     if (counting && last != NULL && last->end != block->pc) {
@@ -118,8 +115,7 @@ static void executed(unsigned int cpu, void *data)
     }
 }
 
-static const struct mark *mark_at(uint64_t pc)
-{
+static const struct mark *mark_at(uint64_t pc) {
     for (size_t i = 0; i < mark_count; i++) {
         if (marks[i].pc == pc) {
             return &marks[i];
@@ -128,8 +124,7 @@ static const struct mark *mark_at(uint64_t pc)
     return NULL;
 }
 
-static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
-{
+static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
     const size_t n = qemu_plugin_tb_n_insns(tb);
     struct block *block = NULL;
     (void)id;
@@ -153,8 +148,7 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     }
 }
 
-static bool read_marks(const char *path)
-{
+static bool read_marks(const char *path) {
     FILE *file = fopen(path, "r");
     uint64_t pc;
     int kind, layer;
@@ -173,8 +167,7 @@ static bool read_marks(const char *path)
     return mark_count != 0;
 }
 
-int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info_t *info, int argc, char **argv)
-{
+int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info_t *info, int argc, char **argv) {
     bool ready = false;
     (void)info;
     for (int i = 0; i < argc; i++) {

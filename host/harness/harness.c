@@ -2,15 +2,13 @@
 #include "harness.h"
 #include INTAGLIO_HEADER
 
-static void fill(uint8_t *to, uint8_t value, uint32_t bytes)
-{
+static void fill(uint8_t *to, uint8_t value, uint32_t bytes) {
     for (uint32_t i = 0; i < bytes; i++) {
         to[i] = value;
     }
 }
 
-void harness_record(uint32_t kind, uint32_t a, uint32_t b, const void *data, uint32_t bytes)
-{
+void harness_record(uint32_t kind, uint32_t a, uint32_t b, const void *data, uint32_t bytes) {
     const uint32_t head[4] = {kind, a, b, bytes};
     harness_write(head, sizeof head);
     if (bytes != 0) {
@@ -18,14 +16,12 @@ void harness_record(uint32_t kind, uint32_t a, uint32_t b, const void *data, uin
     }
 }
 
-void harness_trace(int layer, int output, const void *data, uint32_t bytes)
-{
+void harness_trace(int layer, int output, const void *data, uint32_t bytes) {
     harness_record(HARNESS_TRACE, (uint32_t)layer, (uint32_t)output, data, bytes);
 }
 
-static void describe(uint32_t side, uint32_t index, const struct intaglio_tensor *tensor)
-{
-    const uint32_t head[7] = {HARNESS_TENSOR, side,          index, 12u + 4u * tensor->rank,
+static void describe(uint32_t side, uint32_t index, const struct intaglio_tensor *tensor) {
+    const uint32_t head[7] = {HARNESS_TENSOR, side,          index,       12u + 4u * tensor->rank,
                               tensor->dtype,  tensor->bytes, tensor->rank};
     harness_write(head, sizeof head);
     if (tensor->rank != 0) {
@@ -33,15 +29,13 @@ static void describe(uint32_t side, uint32_t index, const struct intaglio_tensor
     }
 }
 
-static uint32_t word(void)
-{
+static uint32_t word(void) {
     uint32_t value;
     harness_read(&value, sizeof value);
     return value;
 }
 
-static void read_input(const struct intaglio_model *model, uint8_t *arena, int index)
-{
+static void read_input(const struct intaglio_model *model, uint8_t *arena, int index) {
     const struct intaglio_tensor *tensor = &model->inputs[index];
     const uint32_t dtype = word();
     const uint32_t bytes = word();
@@ -52,8 +46,7 @@ static void read_input(const struct intaglio_model *model, uint8_t *arena, int i
     harness_read(model->input(arena, index), bytes);
 }
 
-static void check_guards(const uint8_t *arena, uint32_t bytes)
-{
+static void check_guards(const uint8_t *arena, uint32_t bytes) {
     for (uint32_t i = 0; i < HARNESS_GUARD_BYTES; i++) {
         if (*(arena - 1u - i) != HARNESS_GUARD_PATTERN) {
             harness_record(HARNESS_OVERRUN, 0, i + 1u, NULL, 0);
@@ -66,8 +59,7 @@ static void check_guards(const uint8_t *arena, uint32_t bytes)
     }
 }
 
-void harness_main(void)
-{
+void harness_main(void) {
     const struct intaglio_model *model = &INTAGLIO_MODEL;
     const uint32_t samples = word();
     const uint32_t reset_each = word();

@@ -17,24 +17,21 @@
 static FILE *input_file;
 static FILE *output_file;
 
-void harness_read(void *to, uint32_t bytes)
-{
+void harness_read(void *to, uint32_t bytes) {
     if (fread(to, 1, bytes, input_file) != bytes) {
         fputs("harness: the input file ends too early\n", stderr);
         exit(2);
     }
 }
 
-void harness_write(const void *from, uint32_t bytes)
-{
+void harness_write(const void *from, uint32_t bytes) {
     if (fwrite(from, 1, bytes, output_file) != bytes) {
         perror("harness: output file");
         exit(2);
     }
 }
 
-_Noreturn void harness_exit(int status)
-{
+_Noreturn void harness_exit(int status) {
     if (fclose(output_file) != 0) {
         perror("harness: output file");
         status = 2;
@@ -42,8 +39,7 @@ _Noreturn void harness_exit(int status)
     exit(status);
 }
 
-uint8_t *harness_arena(uint32_t bytes)
-{
+uint8_t *harness_arena(uint32_t bytes) {
     uint8_t *block = malloc(bytes + 2u * HARNESS_GUARD_BYTES);
     if (block == NULL) {
         fputs("harness: no memory for the arena\n", stderr);
@@ -52,8 +48,7 @@ uint8_t *harness_arena(uint32_t bytes)
     return block + HARNESS_GUARD_BYTES;
 }
 
-void harness_seal(uint8_t *arena, uint32_t bytes, int sealed)
-{
+void harness_seal(uint8_t *arena, uint32_t bytes, int sealed) {
     if (sealed) {
         ASAN_POISON_MEMORY_REGION(arena - HARNESS_GUARD_BYTES, HARNESS_GUARD_BYTES);
         ASAN_POISON_MEMORY_REGION(arena + bytes, HARNESS_GUARD_BYTES);
@@ -63,14 +58,12 @@ void harness_seal(uint8_t *arena, uint32_t bytes, int sealed)
     }
 }
 
-int harness_invoke(int (*invoke)(void *arena), void *arena, uint32_t *stack)
-{
+int harness_invoke(int (*invoke)(void *arena), void *arena, uint32_t *stack) {
     *stack = 0;
     return invoke(arena);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc != 3) {
         fputs("harness: program IN OUT\n", stderr);
         return 2;

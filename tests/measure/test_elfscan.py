@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,19 +10,19 @@ import pytest
 from tiny import write_tiny
 
 from intaglio.boards.cores import CORES, Core
+from intaglio.codegen.thumb import open_members
 from intaglio.host.elfscan import check_armv6m, is_float_symbol, scan_elf
-from intaglio.host.simcore import build_image
 from intaglio.host.library import open_library
-from intaglio.host.toolchain import compile_objects, find_compiler
+from intaglio.host.simcore import build_image
+from intaglio.host.toolchain import compile_objects, find_compiler, run_tool
 from intaglio.quantizer.errors import ToolError
 
 
 def build(tmp_path: Path, source: str, core: Core, flags: tuple[str, ...] | None = None) -> Path:
     file = tmp_path / "planted.c"
     file.write_text(source)
-    return compile_objects(
-        find_compiler("arm-none-eabi-gcc"), [file], tmp_path, ["-O2", *(core.cflags if flags is None else flags)]
-    )[0]
+    chosen = core.cflags if flags is None else flags
+    return compile_objects(find_compiler("arm-none-eabi-gcc"), [file], tmp_path, ["-O2", *chosen])[0]
 
 
 @pytest.mark.parametrize("core", sorted(CORES))
@@ -73,7 +74,8 @@ _MVE = ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard")
 
 @pytest.mark.parametrize("body", ["vaddq_f32(a, b)", "vmulq_f32(a, b)", "vfmaq_f32(a, a, b)", "vabsq_f32(a)"])
 def test_mve_float_is_found(tmp_path: Path, body: str) -> None:
-    source = f"#include <arm_mve.h>\nfloat32x4_t f(float32x4_t a, float32x4_t b) {{ (void)b; return {body}; }}"
+    signature = "float32x4_t f(float32x4_t a, float32x4_t b)"
+    source = f"#include <arm_mve.h>\n{signature} {{ (void)b; return {body}; }}"
     report = scan_elf(build(tmp_path, source, CORES["cortex-m55"], _MVE), CORES["cortex-m55"])
     assert not report.clean and any(".f32" in line for line in report.findings)
 
@@ -89,7 +91,8 @@ def test_integer_mve_and_moves_of_the_register_file_are_allowed(tmp_path: Path) 
                 sum = vmladavaq_p_s8(sum, x, w, p);
                 vstrbq_p_s8(y, vqaddq_s8(x, w), p);
             }
-            __asm__ volatile("vpush {d8-d9}\\n vmov s0, %0\\n vmov.f32 s1, s0\\n vpop {d8-d9}" : : "r"(sum) : "s0", "s1");
+            __asm__ volatile("vpush {d8-d9}\\n vmov s0, %0\\n vmov.f32 s1, s0\\n vpop {d8-d9}"
+                             : : "r"(sum) : "s0", "s1");
             return sum;
         }"""
     report = scan_elf(build(tmp_path, source, CORES["cortex-m55"], _MVE), CORES["cortex-m55"])
@@ -100,35 +103,31 @@ def test_integer_mve_and_moves_of_the_register_file_are_allowed(tmp_path: Path) 
 @pytest.mark.parametrize("name", [
     "__aeabi_idiv", "__aeabi_uidivmod", "__aeabi_lmul", "__aeabi_ldivmod", "__aeabi_llsl", "__aeabi_memcpy",
     "__aeabi_uldivmod", "__aeabi_lcmp", "__aeabi_idiv0", "__muldi3", "__udivsi3", "__clzsi2", "__popcountsi2",
-    "__ashldi3", "__gnu_thumb1_case_uqi", "model_exp", "conv_f32_like", "tiny_floor", "__divsi3", "__negdi2", "memset",
+    "__ashldi3", "__gnu_thumb1_case_uqi", "model_exp", "conv_f32_like", "tiny_floor", "__divsi3",
+    "__negdi2", "memset",
 ])
 def test_integer_helpers_are_not_taken_for_float(name: str) -> None:
     assert not is_float_symbol(name)
 
 
-def test_every_float_member_of_libgcc_is_recognised() -> None:
-    """The linker's own list: symbols of libgcc objects whose names say that they are soft float."""
-    gcc = find_compiler("arm-none-eabi-gcc").command[0]
-    lib = subprocess.run([gcc, "-mcpu=cortex-m0", "-mthumb", "-print-libgcc-file-name"], capture_output=True,
-                         text=True, check=True, timeout=20).stdout.strip()
-    nm = subprocess.run(["arm-none-eabi-nm", "--defined-only", lib], capture_output=True, text=True, check=True,
-                        timeout=60).stdout
-    member, float_symbols, integer_symbols = "", [], []
-    for line in nm.splitlines():
-        if line.endswith(".o:"):
-            member = line[:-3]
-        elif len(words := line.split()) == 3 and words[1] in "TW" and not words[2].startswith("__emutls"):
-            stem = member.lstrip("_")
-            integer = ("si", "di", "ti", "divmod", "dvmd", "thumb1", "clz", "ctz", "popcount", "unwind", "pr-", "pr_",
-                       "sync", "bswap", "cmsd", "lib", "enable", "cmse", "fixed")
-            is_float = any(mode in stem for mode in ("sf", "df", "hf", "sc3", "dc3")) and "_Unwind" not in words[2]
-            if is_float and "dfdi" not in integer:
-                float_symbols.append(words[2])
-            elif stem.startswith(integer):
-                integer_symbols.append(words[2])
-    assert len(float_symbols) > 60
-    assert [name for name in float_symbols if not is_float_symbol(name)] == []
-    assert [name for name in integer_symbols if is_float_symbol(name)] == []
+def libgcc(cpu: str) -> Path:
+    gcc = find_compiler("arm-none-eabi-gcc").command
+    done = run_tool([*gcc, f"-mcpu={cpu}", "-mthumb", "-print-libgcc-file-name"], timeout=20)
+    return Path(done.stdout.strip())
+
+
+@pytest.mark.parametrize("cpu", ["cortex-m0", "cortex-m4"])
+def test_the_float_members_of_libgcc_are_recognised_and_no_other(cpu: str) -> None:
+    """libgcc names each object after its function: a floating-point mode in that name tells the two apart."""
+    seen: dict[bool, list[str]] = {True: [], False: []}
+    for member in open_members(libgcc(cpu)):
+        is_float = re.search(r"[sdh]f(?![a-z]*unwind)|[sd]c3|fp16", member.name) is not None
+        for symbol in member.elf.get_section_by_name(".symtab").iter_symbols():
+            if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_shndx"] != "SHN_UNDEF":
+                seen[is_float].append(symbol.name)
+    assert len(seen[True]) > 80 and len(seen[False]) > 80
+    assert [name for name in seen[True] if not is_float_symbol(name)] == []
+    assert [name for name in seen[False] if is_float_symbol(name)] == []
 
 
 def test_a_stripped_image_is_not_called_clean(tmp_path: Path) -> None:
@@ -141,8 +140,8 @@ def test_a_stripped_image_is_not_called_clean(tmp_path: Path) -> None:
 def test_archives_are_searched_member_by_member(tmp_path: Path) -> None:
     core = CORES["cortex-m0"]
     bad = build(tmp_path, "float f(float a, float b) { return a - b; }", core)
-    good = compile_objects(find_compiler("arm-none-eabi-gcc"), [write_tiny(tmp_path / "lib") / "tiny.c"], tmp_path,
-                           ["-O2", *core.cflags])[0]
+    source = write_tiny(tmp_path / "lib") / "tiny.c"
+    good = compile_objects(find_compiler("arm-none-eabi-gcc"), [source], tmp_path, ["-O2", *core.cflags])[0]
     long_name = good.rename(tmp_path / "a_member_with_a_name_beyond_fifteen.o")
     archive = tmp_path / "both.a"
     subprocess.run(["arm-none-eabi-ar", "rc", str(archive), str(long_name), str(bad)], check=True, timeout=20)
@@ -161,20 +160,14 @@ def test_what_is_not_an_elf_is_refused(tmp_path: Path, content: bytes) -> None:
         check_armv6m(file)
 
 
-def test_all_m0_code_of_the_compiler_is_armv6m_and_m3_code_is_not(tmp_path: Path) -> None:
-    gcc = find_compiler("arm-none-eabi-gcc").command[0]
-
-    def library(cpu: str) -> Path:
-        return Path(subprocess.run([gcc, f"-mcpu={cpu}", "-mthumb", "-print-libgcc-file-name"], capture_output=True,
-                                   text=True, check=True, timeout=20).stdout.strip())
-
-    assert check_armv6m(library("cortex-m0")) == []
-    assert len(check_armv6m(library("cortex-m3"))) > 1000
+def test_all_m0_code_of_the_compiler_is_armv6m_and_m3_code_is_not() -> None:
+    assert check_armv6m(libgcc("cortex-m0")) == []
+    assert len(check_armv6m(libgcc("cortex-m3"))) > 1000
 
 
 @pytest.mark.parametrize("text", [
-    "movw r0, #1", "cbz r0, 1f\\n nop\\n 1: nop", "it eq\\n moveq r0, r1", "b.w f", "mla r0, r1, r2, r3", "udiv r0, r1, r2",
-    "ldr.w r0, [r1, #64]", "smull r0, r1, r2, r3", "push {r8}", "cpsid f",
+    "movw r0, #1", "cbz r0, 1f\\n nop\\n 1: nop", "it eq\\n moveq r0, r1", "b.w f", "mla r0, r1, r2, r3",
+    "udiv r0, r1, r2", "ldr.w r0, [r1, #64]", "smull r0, r1, r2, r3", "push {r8}", "cpsid f",
 ])
 def test_single_instructions_beyond_armv6m_are_found(tmp_path: Path, text: str) -> None:
     source = f'void f(void) {{ __asm__ volatile(".syntax unified\\n .arch armv7-m\\n {text}\\n"); }}'
@@ -183,6 +176,7 @@ def test_single_instructions_beyond_armv6m_are_found(tmp_path: Path, text: str) 
 
 def test_single_instructions_of_armv6m_pass(tmp_path: Path) -> None:
     source = """void g(void); void f(void) { __asm__ volatile(
-        ".syntax unified\\n cpsid i\\n mrs r0, primask\\n msr primask, r0\\n dsb\\n dmb\\n isb\\n nop\\n wfi\\n sev\\n rev r0, r1\\n"
-        "sxtb r0, r1\\n muls r0, r1, r0\\n blx r3\\n bl g\\n svc #1\\n bkpt #0\\n udf #0\\n push {r4, lr}\\n pop {r4, pc}"); }"""
+        ".syntax unified\\n cpsid i\\n mrs r0, primask\\n msr primask, r0\\n dsb\\n dmb\\n isb\\n nop\\n"
+        "wfi\\n sev\\n rev r0, r1\\n sxtb r0, r1\\n muls r0, r1, r0\\n blx r3\\n bl g\\n svc #1\\n bkpt #0\\n"
+        "udf #0\\n push {r4, lr}\\n pop {r4, pc}"); }"""
     assert check_armv6m(build(tmp_path, source, CORES["cortex-m0"])) == []

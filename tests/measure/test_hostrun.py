@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from tiny import expected, samples, write_tiny
 
 from intaglio.host.hostrun import run_on_host

@@ -55,7 +55,8 @@ def test_a_loop_of_known_length_is_counted_exactly(tmp_path: Path, core: str) ->
 
 def test_a_layer_gets_the_instructions_between_its_marks_and_no_other(tmp_path: Path) -> None:
     core = CORES["cortex-m3"]
-    extra = "loop(50u); TINY_TRACE(7, 0, bytes, 1); TINY_TRACE(8, 0, bytes, 1); loop(20u); TINY_TRACE(9, 0, bytes, 1);"
+    mark = "TINY_TRACE({}, 0, bytes, 1);"
+    extra = f"loop(50u); {mark.format(7)} {mark.format(8)} loop(20u); {mark.format(9)}"
     library = write_tiny(tmp_path, helpers=_LOOP, extra=extra)
     result = run_on_core(library, core, [[samples(1)[0]]])
     layers = result.layer_instructions[0]
@@ -153,7 +154,7 @@ def test_an_endless_invoke_is_stopped_and_leaves_no_emulator(tmp_path: Path) -> 
 
 def test_thumb2_in_code_for_the_m0_is_refused(tmp_path: Path) -> None:
     extra = '__asm__ volatile(".arch armv7-m\\n movw r3, #1234\\n .arch armv6s-m" ::: "r3");'
-    with pytest.raises(ToolError, match="not Armv6-M code: image.elf: 0x[0-9a-f]+: f240 43d2"):
+    with pytest.raises(ToolError, match=r"not Armv6-M code: image\.elf: 0x[0-9a-f]+: f240 43d2"):
         run_on_core(write_tiny(tmp_path, extra=extra), CORES["cortex-m0"], [[samples(1)[0]]])
 
 
