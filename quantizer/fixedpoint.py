@@ -109,6 +109,17 @@ def multiply_shift(value: Ints, multiplier: Ints | int, shift: Ints | int) -> In
     return (product + half) >> shift
 
 
+def multiply_two_words(value: Ints, multiplier: int | Ints, shift: int | Ints) -> Ints:
+    """Return floor(value * multiplier / 2**shift + 1/2) for multipliers up to 61 bits and shifts above 30.
+
+    Exact, since floor((a * 2**30 + b) / 2**s) = floor((a + floor(b / 2**30)) / 2**(s - 30)).
+    """
+    value = np.asarray(value, np.int64)
+    multiplier, shift = np.asarray(multiplier, np.int64), np.asarray(shift, np.int64)
+    high, low = multiplier >> 30, multiplier & (2**30 - 1)
+    return (value * high + (value * low >> 30) + (np.int64(1) << (shift - 31))) >> (shift - 30)
+
+
 class Rounding(StrEnum):
     """How a contract rounds a rational to an integer."""
 

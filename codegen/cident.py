@@ -1,0 +1,79 @@
+"""Everything that becomes C text from data: identifiers, literals, array bodies, comments."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intaglio.quantizer.ir import DType
+
+_KEYWORDS = frozenset(
+    ["auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "bool", "true", "false", "class", "delete", "namespace", "new", "operator", "private", "protected", "public", "template", "this", "throw", "try", "using", "virtual", "main", "asm"]
+)
+
+CTYPES = {
+    DType.INT8: "int8_t",
+    DType.UINT8: "uint8_t",
+    DType.INT16: "int16_t",
+    DType.UINT16: "uint16_t",
+    DType.INT32: "int32_t",
+    DType.UINT32: "uint32_t",
+    DType.INT64: "int64_t",
+    DType.BOOL: "uint8_t",
+}
+
+
+def identifier(text: str, fallback: str = "model") -> str:
+    """Make a C (and C++) identifier of any text: ASCII, no leading digit or underscore, no keyword."""
+    name = re.sub(r"[^0-9A-Za-z]+", "_", text).strip("_")
+    if not name:
+        name = fallback
+    if name[0].isdigit():
+        name = f"m{name}"
+    return f"{name}_" if name in _KEYWORDS else name
+
+
+def comment(text: str) -> str:
+    """Make text safe inside a C comment: printable ASCII, no comment delimiters, no line continuation."""
+    safe = "".join(c if " " <= c <= "~" else "?" for c in text)
+    return safe.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
+
+
+def string(text: str) -> str:
+    """A C string literal, bytes outside printable ASCII as octal escapes."""
+    body = "".join(
+        chr(b) if 0x20 <= b < 0x7F and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode()
+    )
+    return f'"{body}"'
+
+
+def integer(value: int, ctype: str = "int32_t") -> str:
+    """A C integer constant expression of the given type that no compiler warns about."""
+    value = int(value)
+    if ctype == "int64_t":
+        return "INT64_MIN" if value == -(2**63) else f"INT64_C({value})"
+    if value == -(2**31):
+        return "INT32_MIN"
+    return f"{value}u" if ctype == "uint32_t" else str(value)
+
+
+def initialiser(array: NDArray[Any], ctype: str, indent: str = "    ", width: int = 100) -> str:
+    """The lines between the braces of an array's initialiser."""
+    items = [integer(v, ctype) for v in np.asarray(array).ravel().tolist()]
+    lines: list[str] = []
+    line = indent
+    for item in items:
+        if len(line) + len(item) + 2 > width:
+            lines.append(line.rstrip())
+            line = indent
+        line += item + ", "
+    lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def snake(name: str) -> str:
+    """Conv2D -> conv2d, FullyConnected -> fully_connected."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()

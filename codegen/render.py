@@ -1,0 +1,33 @@
+"""The Jinja2 environment: C templates that read as C, where a misspelt name fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from intaglio.codegen import cident
+
+
+def environment(functions: Mapping[str, Any]) -> Environment:
+    """Return an environment for one library.
+
+    Args:
+        functions: names that every template, imported ones included, can use: `data`, `require`, `core`, ...
+    """
+    env = Environment(
+        loader=PackageLoader("intaglio.codegen", "templates"),
+        undefined=StrictUndefined,
+        autoescape=False,
+        line_statement_prefix="%%",
+        line_comment_prefix="%#",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    env.filters.update(
+        comment=cident.comment, string=cident.string, initialiser=cident.initialiser, ctype=cident.CTYPES.get
+    )
+    env.globals.update(integer=cident.integer, ctype=lambda dtype: cident.CTYPES[dtype], **functions)
+    return env

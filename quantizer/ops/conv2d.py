@@ -1,0 +1,188 @@
+"""Conv2D: cross-correlation of NHWC images; one-dimensional convolutions have height 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from intaglio.quantizer.errors import UnsupportedError
+from intaglio.quantizer.fixedpoint import Ints
+from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, QParams, TensorType
+from intaglio.quantizer.ops import accumulate as acc
+from intaglio.quantizer.ops.base import (
+    Context,
+    Kernel,
+    Operator,
+    Reals,
+    Variant,
+    limit,
+    register,
+    streaming_lead,
+)
+from intaglio.quantizer.ops.build import quantised, single
+from intaglio.quantizer.requant import Interval, Method
+
+
+@dataclass(frozen=True)
+class Conv2DAttrs(Attrs):
+    """Attributes.
+
+    Attributes:
+        stride, dilation: rows, columns.
+        pads: rows above, rows below, columns left, columns right; real zeros.
+        groups: input and output channels fall into so many groups.
+        clamp: the fused activation.
+    """
+
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+    clamp: acc.Clamp = acc.NO_CLAMP
+
+
+def is_pointwise(k: Kernel) -> bool:
+    """Whether a window is one pixel, so that nothing has to be gathered."""
+    weights = k.params.weights
+    return bool(weights.shape[1:3] == (1, 1) and not any(k.attrs.pads) and k.attrs.groups == 1)
+
+
+def _scratch(k: Kernel) -> int:
+    """One gathered window, rounded up to whole words."""
+    size = int(k.params.weights[0].size) * k.attrs.groups * k.x.dtype.bytes
+    return 0 if is_pointwise(k) else -(-size // 4) * 4
+
+
+def conv_lead(k: Kernel) -> tuple[int | None, ...]:
+    """Pixels are made in row-major order, each after its window was gathered."""
+    reads = acc.window_reads(k.params.weights.shape[1:3], k.attrs.stride, k.attrs.pads, k.x.shape, k.y.shape)
+    reads = reads * k.x.dtype.bytes
+    ends = (np.arange(len(reads)) + 1) * k.y.shape[3] * k.y.dtype.bytes
+    lead = streaming_lead(ends, reads)
+    if is_pointwise(k):
+        # Nothing is gathered: the pixel is read again for each output channel while its output is being written.
+        lead = max(lead, int(np.max(ends - reads)))
+    return (lead,) + (None,) * (len(k.inputs) - 1)
+
+
+@register
+class Conv2D(Operator[Conv2DAttrs, acc.MacParams]):
+    """Inputs: x (1, H, W, C), weights (O, kh, kw, C / groups), optional bias (O,). Output (1, Ho, Wo, O)."""
+
+    name = "Conv2D"
+    attrs = Conv2DAttrs
+    variants = (Variant("portable", "conv2d.c.j2", scratch=_scratch, lead=conv_lead),)
+
+    def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
+        a: Conv2DAttrs = node.attrs  # type: ignore[assignment]
+        x, w = inputs[0], inputs[1]
+        if x is None or w is None or len(x.shape) != 4 or len(w.shape) != 4 or x.shape[3] != w.shape[3] * a.groups:
+            raise UnsupportedError(str(node), "image and weights do not fit together", "re-export the model")
+        ho, wo = acc.window_shape(x.shape, (w.shape[1], w.shape[2]), a.stride, a.dilation, a.pads)
+        return ((1, ho, wo, w.shape[0]),)
+
+    @limit
+    def batch(self, ctx: Context) -> bool:
+        """The batch is 1."""
+        return ctx.input(0).shape[0] == 1
+
+    @limit
+    def weights_constant(self, ctx: Context) -> bool:
+        """Weights and bias are constants."""
+        return 1 in ctx.constants and (2 in ctx.constants or not ctx.has(2))
+
+    @limit
+    def types(self, ctx: Context) -> bool:
+        """Activations are int8, uint8 or int16, weights int8 or uint8."""
+        return ctx.input(0).dtype in (DType.INT8, DType.UINT8, DType.INT16) and ctx.input(1).dtype in (
+            DType.INT8,
+            DType.UINT8,
+        )
+
+    def _acc(self, ctx: Context, x: Reals | Ints, w: Reals | Ints, fill: float) -> Reals | Ints:
+        a: Conv2DAttrs = ctx.node.attrs  # type: ignore[assignment]
+        win = acc.windows(x, (w.shape[1], w.shape[2]), a.stride, a.dilation, a.pads, fill)
+        ho, wo = win.shape[:2]
+        per, out = w.shape[3], w.shape[0] // a.groups
+        parts = []
+        for g in range(a.groups):
+            rows = win[..., g * per : (g + 1) * per].reshape(ho * wo, -1)
+            cols = w[g * out : (g + 1) * out].reshape(out, -1).T
+            parts.append(acc.matmul(rows, cols) if rows.dtype.kind == "i" else rows @ cols)
+        return np.concatenate(parts, axis=1).reshape(1, ho, wo, w.shape[0])
+
+    def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
+        x, w, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
+        assert x is not None and w is not None
+        y = self._acc(ctx, x, w, 0.0).astype(np.float64)
+        return [ctx.node.attrs.clamp.apply(y if b is None else y + b)]  # type: ignore[attr-defined]
+
+    def lower(self, ctx: Context) -> acc.MacParams:
+        return acc.lower_mac(ctx, 0, Method.DOUBLE, padded=any(ctx.node.attrs.pads))  # type: ignore[attr-defined]
+
+    def evaluate(self, ctx: Context, params: acc.MacParams, inputs: Sequence[Ints | None]) -> list[Ints]:
+        x = inputs[0]
+        assert x is not None
+        w = params.weights.astype(np.int64) + params.weight_offset
+        total = self._acc(ctx, x, w, params.pad).astype(np.int64) + params.bias
+        return [params.requant.apply(total)]
+
+    def define(self, ctx: Context, inputs: Sequence[Ints | None]) -> list[Ints]:
+        x, w, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
+        assert x is not None and w is not None
+        total = self._acc(ctx, x - ctx.input(0).zero_point, w - acc.weight_zero(ctx.input(1)), 0).astype(np.int64)
+        return [acc.define_mac(ctx, total if b is None else total + b.ravel(), self.lower(ctx))]
+
+    def output_ranges(self, ctx: Context, params: acc.MacParams) -> tuple[Interval, ...]:
+        return (params.requant.range(params.intervals),)
+
+    def macs(self, ctx: Context) -> int:
+        w = ctx.input(1).shape
+        return ctx.output.elements * w[1] * w[2] * w[3]
+
+    def examples(self) -> Iterator[Graph]:
+        rng = np.random.default_rng(1)
+        cases = [
+            ((1, 6, 5, 3), (4, 3, 3, 3), Conv2DAttrs(pads=(1, 1, 1, 1), clamp=acc.RELU)),
+            ((1, 6, 5, 4), (8, 1, 1, 4), Conv2DAttrs()),
+            ((1, 7, 9, 2), (3, 3, 2, 2), Conv2DAttrs(stride=(2, 3), pads=(0, 1, 1, 0))),
+            ((1, 1, 20, 3), (5, 1, 4, 3), Conv2DAttrs(dilation=(1, 2), pads=(0, 0, 2, 3))),
+            ((1, 5, 5, 4), (6, 3, 3, 2), Conv2DAttrs(groups=2, pads=(1, 1, 1, 1))),
+            ((1, 5, 4, 1), (2, 5, 4, 1), Conv2DAttrs(clamp=acc.Clamp(0.0, 6.0))),
+            ((1, 4, 6, 5), (7, 1, 1, 5), Conv2DAttrs(stride=(2, 2))),
+        ]
+        for contract in (Contract.TFLITE, Contract.EXACT, Contract.ONNX):
+            for shape, wshape, attrs in cases:
+                for dtype in ("int8", "int16"):
+                    yield mac_example(self.name, attrs, shape, wshape, 0, dtype, contract, rng)
+        for shape, wshape, attrs in cases[:3]:
+            yield mac_example(self.name, attrs, shape, wshape, 0, "uint8", Contract.TFLITE, rng)
+
+
+def mac_example(
+    op: str, attrs: Attrs, shape: Sequence[int], wshape: Sequence[int], axis: int, dtype: str, contract: Contract,
+    rng: np.random.Generator,
+) -> Graph:
+    """A graph of one layer with random weights and bias; uint8 activations bring legacy uint8 weights."""
+    channels = wshape[axis]
+    legacy, wide = dtype == "uint8", dtype == "int16"
+    zero = 0 if wide else int(rng.integers(0, 256)) - (0 if legacy else 128)
+    out_zero = 0 if wide else int(rng.integers(0, 256)) - (0 if legacy else 128)
+    x = quantised(dtype, shape, 0.0002 if wide else 0.05, zero)
+    terms = int(np.prod(wshape)) // channels
+    scale = (0.0001 if wide else 0.015) * float(np.sqrt(terms))
+    if legacy:
+        w = quantised("uint8", wshape, 0.02, 113)
+        weights = rng.integers(0, 256, wshape)
+        scales: tuple[float, ...] = (0.02,)
+    else:
+        scales = tuple(float(np.float32(s)) for s in rng.uniform(0.004, 0.03, channels))
+        w = TensorType(DType.INT8, tuple(wshape), QParams(scales, (0,) * channels, axis))
+        weights = rng.integers(-127, 128, wshape)
+    bias_kind = TensorType(
+        DType.INT64 if wide else DType.INT32, (channels,), QParams(tuple(x.scale * s for s in scales), (0,) * len(scales), None if legacy else 0)
+    )
+    bias = (bias_kind, rng.integers(-2000, 2000, channels))
+    return single(op, attrs, [x, (w, weights), bias], [(dtype, scale, out_zero)], contract)

@@ -1,0 +1,129 @@
+"""DepthwiseConv2D: one filter per input channel, or several with a multiplier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from intaglio.quantizer.errors import UnsupportedError
+from intaglio.quantizer.fixedpoint import Ints
+from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, TensorType
+from intaglio.quantizer.ops import accumulate as acc
+from intaglio.quantizer.ops.base import (
+    Context,
+    Kernel,
+    Operator,
+    Reals,
+    Variant,
+    limit,
+    register,
+    streaming_lead,
+)
+from intaglio.quantizer.ops.conv2d import mac_example
+from intaglio.quantizer.requant import Interval, Method
+
+
+@dataclass(frozen=True)
+class DepthwiseConv2DAttrs(Attrs):
+    """As `Conv2DAttrs`; output channel c reads input channel c // (O / C)."""
+
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    clamp: acc.Clamp = acc.NO_CLAMP
+
+
+def depthwise_lead(k: Kernel) -> tuple[int | None, ...]:
+    """A pixel's channels are made one after the other, so its own window must outlive its writing."""
+    reads = acc.window_reads(k.params.weights.shape[1:3], k.attrs.stride, k.attrs.pads, k.x.shape, k.y.shape)
+    ends = (np.arange(len(reads)) + 1) * k.y.shape[3] * k.y.dtype.bytes
+    reads = reads * k.x.dtype.bytes
+    lead = max(streaming_lead(ends, reads), int(np.max(ends - reads)))
+    return (lead,) + (None,) * (len(k.inputs) - 1)
+
+
+@register
+class DepthwiseConv2D(Operator[DepthwiseConv2DAttrs, acc.MacParams]):
+    """Inputs: x (1, H, W, C), weights (1, kh, kw, O) with O a multiple of C, optional bias (O,)."""
+
+    name = "DepthwiseConv2D"
+    attrs = DepthwiseConv2DAttrs
+    variants = (Variant("portable", "depthwise_conv2d.c.j2", lead=depthwise_lead),)
+
+    def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
+        a: DepthwiseConv2DAttrs = node.attrs  # type: ignore[assignment]
+        x, w = inputs[0], inputs[1]
+        if x is None or w is None or len(x.shape) != 4 or len(w.shape) != 4 or w.shape[3] % x.shape[3]:
+            raise UnsupportedError(str(node), "image and weights do not fit together", "re-export the model")
+        ho, wo = acc.window_shape(x.shape, (w.shape[1], w.shape[2]), a.stride, a.dilation, a.pads)
+        return ((1, ho, wo, w.shape[3]),)
+
+    @limit
+    def batch(self, ctx: Context) -> bool:
+        """The batch is 1."""
+        return ctx.input(0).shape[0] == 1
+
+    @limit
+    def weights_constant(self, ctx: Context) -> bool:
+        """Weights and bias are constants."""
+        return 1 in ctx.constants and (2 in ctx.constants or not ctx.has(2))
+
+    @limit
+    def types(self, ctx: Context) -> bool:
+        """Activations are int8, uint8 or int16, weights int8 or uint8."""
+        return ctx.input(0).dtype in (DType.INT8, DType.UINT8, DType.INT16) and ctx.input(1).dtype in (
+            DType.INT8,
+            DType.UINT8,
+        )
+
+    def _acc(self, ctx: Context, x: Reals | Ints, w: Reals | Ints, fill: float) -> Reals | Ints:
+        a: DepthwiseConv2DAttrs = ctx.node.attrs  # type: ignore[assignment]
+        win = acc.windows(x, (w.shape[1], w.shape[2]), a.stride, a.dilation, a.pads, fill)
+        win = np.repeat(win, w.shape[3] // x.shape[3], axis=-1)
+        return (win * w[0]).sum(axis=(2, 3))[None]
+
+    def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
+        x, w, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
+        assert x is not None and w is not None
+        y = self._acc(ctx, x, w, 0.0).astype(np.float64)
+        return [ctx.node.attrs.clamp.apply(y if b is None else y + b)]  # type: ignore[attr-defined]
+
+    def lower(self, ctx: Context) -> acc.MacParams:
+        return acc.lower_mac(ctx, 3, Method.DOUBLE, padded=any(ctx.node.attrs.pads))  # type: ignore[attr-defined]
+
+    def evaluate(self, ctx: Context, params: acc.MacParams, inputs: Sequence[Ints | None]) -> list[Ints]:
+        x = inputs[0]
+        assert x is not None
+        w = params.weights.astype(np.int64) + params.weight_offset
+        return [params.requant.apply(self._acc(ctx, x, w, params.pad).astype(np.int64) + params.bias)]
+
+    def define(self, ctx: Context, inputs: Sequence[Ints | None]) -> list[Ints]:
+        x, w, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
+        assert x is not None and w is not None
+        total = self._acc(ctx, x - ctx.input(0).zero_point, w - acc.weight_zero(ctx.input(1)), 0).astype(np.int64)
+        return [acc.define_mac(ctx, total if b is None else total + b.ravel(), self.lower(ctx))]
+
+    def output_ranges(self, ctx: Context, params: acc.MacParams) -> tuple[Interval, ...]:
+        return (params.requant.range(params.intervals),)
+
+    def macs(self, ctx: Context) -> int:
+        w = ctx.input(1).shape
+        return ctx.output.elements * w[1] * w[2]
+
+    def examples(self) -> Iterator[Graph]:
+        rng = np.random.default_rng(2)
+        cases = [
+            ((1, 6, 5, 4), (1, 3, 3, 4), DepthwiseConv2DAttrs(pads=(1, 1, 1, 1), clamp=acc.RELU)),
+            ((1, 7, 8, 3), (1, 3, 2, 6), DepthwiseConv2DAttrs(stride=(2, 2), pads=(0, 1, 1, 0))),
+            ((1, 9, 9, 5), (1, 3, 3, 5), DepthwiseConv2DAttrs(dilation=(2, 2))),
+            ((1, 10, 8, 1), (1, 5, 4, 8), DepthwiseConv2DAttrs(pads=(1, 2, 1, 2), clamp=acc.Clamp(0.0, 6.0))),
+            ((1, 5, 1, 8), (1, 5, 1, 8), DepthwiseConv2DAttrs()),
+        ]
+        for contract in (Contract.TFLITE, Contract.EXACT, Contract.ONNX):
+            for shape, wshape, attrs in cases:
+                for dtype in ("int8", "int16"):
+                    yield mac_example(self.name, attrs, shape, wshape, 3, dtype, contract, rng)
+        for shape, wshape, attrs in cases[:3]:
+            yield mac_example(self.name, attrs, shape, wshape, 3, "uint8", Contract.TFLITE, rng)

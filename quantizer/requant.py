@@ -1,0 +1,221 @@
+"""From the definition of a requantisation to the cheapest integers that are proven equal to it.
+
+A layer's accumulator lies in an interval that is known exactly, since its weights are. Over that interval the
+map accumulator -> output is monotone, so a multiplier and a shift compute it everywhere when they compute it
+on both sides of each step. Where no multiplier passes, the steps themselves become a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+import numpy as np
+
+from intaglio.quantizer import fixedpoint as fp
+from intaglio.quantizer.errors import ProofError
+from intaglio.quantizer.fixedpoint import AffineMap, Ints
+
+Interval = tuple[int, int]
+
+
+class Method(StrEnum):
+    """How the device maps an accumulator to an output before adding the zero point and clipping."""
+
+    DOUBLE = "double"
+    """TFLite: doubling high multiply, then a rounding shift: two roundings."""
+    SINGLE = "single"
+    """TFLite: 31-bit multiplier, one rounding, 64-bit product."""
+    REDUCED = "reduced"
+    """TFLite int16x8: 16-bit multiplier, one rounding, 64-bit accumulator."""
+    MUL32 = "mul32"
+    """(acc * multiplier + half) >> shift, proven, every intermediate within int32."""
+    MUL64 = "mul64"
+    """The same with a 64-bit product."""
+    MUL96 = "mul96"
+    """A multiplier of two words, high * 2**30 + low: (acc * high + (acc * low >> 30) + half) >> (shift - 30)."""
+    TABLE = "table"
+    """The number of thresholds that the accumulator has reached."""
+
+
+@dataclass(frozen=True, eq=False)
+class Requant:
+    """Integers that realise one requantisation per channel (or one for all channels).
+
+    Attributes:
+        method: the arithmetic; one for all channels of a layer.
+        multiplier: int64 (channels,) or (1,).
+        shift: int64 like multiplier. DOUBLE, SINGLE, REDUCED: TFLite's signed exponent, left when positive.
+            MUL32, MUL64, MUL96: the right shift, >= 0 (MUL96: > 30).
+        thresholds: TABLE only: int64 (channels, high - low), ascending; saturated into the int64 range.
+        zero_point, low, high: added after scaling; the clip.
+        wide: the accumulator is int64.
+    """
+
+    method: Method
+    multiplier: Ints
+    shift: Ints
+    zero_point: int
+    low: int
+    high: int
+    thresholds: Ints | None = None
+    wide: bool = False
+
+    @property
+    def channels(self) -> int:
+        """Number of channels with parameters of their own; 1 when they share them."""
+        return len(self.multiplier)
+
+    def apply(self, acc: Ints, axis: int = -1) -> Ints:
+        """Map accumulators to outputs with the arithmetic of the device.
+
+        Args:
+            acc: int64, any shape; its `axis` runs over the channels.
+        """
+        acc = np.moveaxis(np.asarray(acc, np.int64), axis, -1)
+        if self.method is Method.TABLE:
+            assert self.thresholds is not None
+            out = np.empty_like(acc)
+            if self.channels == 1:
+                out = self.low + np.searchsorted(self.thresholds[0], acc, side="right")
+            else:
+                for c in range(self.channels):
+                    out[..., c] = self.low + np.searchsorted(self.thresholds[c], acc[..., c], side="right")
+            return np.moveaxis(out, -1, axis)
+        arithmetic = {
+            Method.DOUBLE: fp.multiply_double_rounding,
+            Method.SINGLE: fp.multiply_single_rounding,
+            Method.REDUCED: fp.multiply_reduced,
+            Method.MUL32: fp.multiply_shift,
+            Method.MUL64: fp.multiply_shift,
+            Method.MUL96: fp.multiply_two_words,
+        }[self.method]
+        scaled = arithmetic(acc, self.multiplier, self.shift) + self.zero_point
+        return np.moveaxis(fp.saturate(scaled, self.low, self.high), -1, axis)
+
+    def range(self, intervals: Sequence[Interval]) -> Interval:
+        """The smallest and largest output over the channels' accumulator intervals (the map is monotone)."""
+        ends = np.array(intervals, np.int64)
+        values = self.apply(ends.T)
+        return int(values.min()), int(values.max())
+
+
+def tflite_requant(
+    scales: Sequence[float], zero_point: int, low: int, high: int, method: Method, *, wide: bool = False
+) -> Requant:
+    """Build the requantisation that LiteRT's reference kernels compute.
+
+    Args:
+        scales: binary64 effective scales as LiteRT computes them, one per channel or one.
+        method: DOUBLE, SINGLE or REDUCED.
+        wide: the accumulator is int64.
+    """
+    pairs = [fp.quantize_multiplier(scale) for scale in scales]
+    multipliers = [fp.reduce_multiplier(m) if method is Method.REDUCED else m for m, _ in pairs]
+    return Requant(
+        method, np.array(multipliers, np.int64), np.array([s for _, s in pairs], np.int64),
+        zero_point, low, high, wide=wide,
+    )
+
+
+def exact_requant(
+    definitions: Sequence[AffineMap], intervals: Sequence[Interval], where: str, *, long_multiply: bool = True
+) -> Requant:
+    """Find the cheapest arithmetic proven equal to the definitions over the intervals.
+
+    Args:
+        definitions: one per channel, or one for all; they share zero_point, low, high and rounding.
+        intervals: of the accumulators, as many as definitions.
+        where: the node, for messages.
+        long_multiply: whether a 64-bit product is cheap enough to be tried before a table.
+
+    Raises:
+        ProofError: an accumulator may exceed int64.
+    """
+    if any(lo < -(2**62) or hi > 2**62 for lo, hi in intervals):
+        raise ProofError(where, "an accumulator may exceed 62 bits", "use smaller weights or fewer inputs")
+    first = definitions[0]
+    wide = any(lo < fp.INT32_LOW or hi > fp.INT32_HIGH for lo, hi in intervals)
+    steps = [_steps(d, i) for d, i in zip(definitions, intervals, strict=True)]
+    methods = ([] if wide else [Method.MUL32]) + (
+        [Method.MUL64, Method.MUL96] if long_multiply else []
+    )
+    for method in methods:
+        found = [
+            _search(d, i, s, method) for d, i, s in zip(definitions, intervals, steps, strict=True)
+        ]
+        if all(f is not None for f in found):
+            pairs = [f for f in found if f is not None]
+            return Requant(
+                method, np.array([m for m, _ in pairs], np.int64), np.array([s for _, s in pairs], np.int64),
+                first.zero_point, first.low, first.high, wide=wide,
+            )
+    ones = np.ones(len(definitions), np.int64)
+    table = np.stack([_table(d) for d in definitions])
+    return Requant(
+        Method.TABLE, ones, 0 * ones, first.zero_point, first.low, first.high, thresholds=table, wide=wide
+    )
+
+
+def _table(definition: AffineMap) -> Ints:
+    if definition.scale == 0:
+        reached = definition.at(0) - definition.low
+        ends = [-(2**63)] * reached + [2**63 - 1] * (definition.high - definition.low - reached)
+        return np.array(ends, np.int64)
+    return fp.clamp_int64(definition.thresholds())
+
+
+def _steps(definition: AffineMap, interval: Interval) -> Ints:
+    """Return the accumulators to be tried: the interval's ends and both sides of each step within it."""
+    lo, hi = interval
+    points = [lo, hi]
+    if definition.scale > 0:
+        first, last = definition.at(lo), definition.at(hi)
+        ts = definition.thresholds()[first - definition.low : last - definition.low]
+        points += [t for t in ts if lo <= t <= hi] + [t - 1 for t in ts if lo <= t - 1 <= hi]
+    return np.unique(np.array(points, np.int64))
+
+
+def _search(
+    definition: AffineMap, interval: Interval, points: Ints, method: Method
+) -> tuple[int, int] | None:
+    """Return the (multiplier, shift) with the smallest shift that passes at every point, or None."""
+    largest = max(abs(interval[0]), abs(interval[1]), 1)
+    expected = definition.apply(points) - definition.zero_point
+    low, high = definition.low - definition.zero_point, definition.high - definition.zero_point
+    arithmetic = fp.multiply_two_words if method is Method.MUL96 else fp.multiply_shift
+    for shift in _SHIFTS[method]:
+        nearest = round(definition.scale * 2**shift)
+        for multiplier in (nearest, nearest + 1, nearest - 1):
+            if not _fits(largest, multiplier, shift, method):
+                continue
+            if np.array_equal(np.clip(arithmetic(points, multiplier, shift), low, high), expected):
+                return multiplier, shift
+    return None
+
+
+# MUL32 wants the cheapest multiplier; the others the most precise that fits, so that few are tried.
+_SHIFTS = {Method.MUL32: range(31), Method.MUL64: range(61, -1, -1), Method.MUL96: range(90, 30, -1)}
+
+
+def _fits(largest: int, multiplier: int, shift: int, method: Method) -> bool:
+    """Whether no intermediate of the device's arithmetic overflows for accumulators up to `largest`."""
+    if multiplier < 0:
+        return False
+    if method is Method.MUL96:
+        high = multiplier >> 30
+        return high < 2**31 and largest < 2**32 and largest * (high + 1) + (1 << (shift - 31)) < 2**63
+    room = 31 if method is Method.MUL32 else 63
+    return multiplier < 2**31 and largest * multiplier + (1 << shift >> 1) < 2**room
+
+
+def product_scale(numerators: Sequence[float], denominators: Sequence[float]) -> Fraction:
+    """Return the exact rational product(numerators) / product(denominators) of binary32 scales."""
+    result = Fraction(1)
+    for value in numerators:
+        result *= fp.rational(value)
+    for value in denominators:
+        result /= fp.rational(value)
+    return result
