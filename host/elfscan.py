@@ -29,7 +29,7 @@ _LIBGCC = (
     rf"|fix(?:uns)?{_MODE}(?:si|di|ti)|float(?:un)?(?:si|di|ti){_MODE}"
     rf"|extend{_MODE}{_MODE}2|trunc{_MODE}{_MODE}2|powi{_MODE}2"
     rf"|(?:mul|div)(?:hc|sc|dc|xc|tc)3"
-    rf"|[hfd]2[hfd]_(?:ieee|alternative)(?:_internal)?)"
+    rf"|(?:[hfd]|float)2[hfd]_(?:ieee|alternative|internal))"
 )
 _LIBM = frozenset(
     name + suffix
