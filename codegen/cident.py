@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from intaglio.quantizer.ir import DType
 
 _KEYWORDS = frozenset(
-    ["auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "bool", "true", "false", "class", "delete", "namespace", "new", "operator", "private", "protected", "public", "template", "this", "throw", "try", "using", "virtual", "main", "asm"]
+    """auto break case char const continue default do double else enum extern float for goto if inline int long
+    register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
+    bool true false class delete namespace new operator private protected public template this throw try using
+    virtual main asm""".split()  # noqa: SIM905
 )
 
 CTYPES = {
@@ -44,9 +47,7 @@ def comment(text: str) -> str:
 
 def string(text: str) -> str:
     """A C string literal, bytes outside printable ASCII as octal escapes."""
-    body = "".join(
-        chr(b) if 0x20 <= b < 0x7F and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode()
-    )
+    body = "".join(chr(b) if 0x20 <= b < 0x7F and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode())
     return f'"{body}"'
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -38,7 +37,11 @@ class Compiled:
 
 
 def compile_model(
-    path: Path, core: Core | str, out: Path, name: str | None = None, options: Options | None = None,
+    path: Path,
+    core: Core | str,
+    out: Path,
+    name: str | None = None,
+    options: Options | None = None,
     board: str | None = None,
 ) -> Compiled:
     """Compile a model file.
@@ -78,9 +81,7 @@ def make_manifest(library: Library, core: Core, board: str | None) -> dict[str, 
     def port(tensor: str) -> dict[str, Any]:
         kind = graph.types[tensor]
         scale, zero = kind.qparams.per_tensor if kind.qparams else (None, None)
-        return {
-            "name": tensor, "shape": list(kind.shape), "dtype": str(kind.dtype), "scale": scale, "zero_point": zero
-        }
+        return {"name": tensor, "shape": list(kind.shape), "dtype": str(kind.dtype), "scale": scale, "zero_point": zero}
 
     macs = sum(layer.macs for layer in library.layers)
     return {
@@ -101,9 +102,16 @@ def make_manifest(library: Library, core: Core, board: str | None) -> dict[str, 
         "outputs": [port(t) for t in graph.outputs],
         "layers": [
             {
-                "index": layer.index, "op": layer.op, "name": layer.name, "source": layer.source,
-                "shape": list(layer.shape), "macs": layer.macs, "flash": None, "kernel": layer.variant,
-                "function": layer.function, "instructions": None,
+                "index": layer.index,
+                "op": layer.op,
+                "name": layer.name,
+                "source": layer.source,
+                "shape": list(layer.shape),
+                "macs": layer.macs,
+                "flash": None,
+                "kernel": layer.variant,
+                "function": layer.function,
+                "instructions": None,
                 "outputs": [
                     {"tensor": t, "offset": offset, "bytes": size}
                     for t, (offset, size) in zip(layer.tensors, layer.outputs, strict=True)
@@ -173,8 +181,8 @@ def write_folder(out: Path, files: dict[str, str]) -> None:
         work.chmod(0o755)
         old = work.with_name(work.name + "-old")
         if out.exists():
-            os.replace(out, old)
-        os.replace(work, out)
+            out.replace(old)
+        work.replace(out)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(work, ignore_errors=True)

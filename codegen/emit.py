@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,10 +122,10 @@ class Emitter:
             raise CodegenError(self._where(), f"two helpers are called {name}", "report this model")
         return ""
 
-    def layer(self, step: Step, x: list[str], y: list[str], scratch: str) -> tuple[str, str]:
+    def layer(self, step: Step, x: Sequence[str], y: Sequence[str], scratch: str) -> tuple[str, str]:
         """Render a step; return the name of its function and the statement that calls it."""
         self._step = step
-        module = self.env.get_template(step.variant.template).module
+        module: Any = self.env.get_template(step.variant.template).module
         text = str(module.function(step.kernel, _NAME)).strip("\n")
         if not text.strip():
             return "", str(module.call(step.kernel, "", x, y, scratch)).strip()
@@ -176,15 +178,22 @@ def emit(graph: Graph, name: str, core: Core) -> Library:
     layers: list[Layer] = []
     for step in steps:
         node = step.node
-        x, y = pointers.inputs(node, step), pointers.outputs(node)
+        x, y = pointers.inputs(node), pointers.outputs(node)
         scratch = pointers.at(step.scratch_name, "void *") if step.scratch else "NULL"
         function, call = emitter.layer(step, x, y, scratch)
         layers.append(
             Layer(
-                step.index, node.op, node.name, node.source, step.variant.name, function,
+                step.index,
+                node.op,
+                node.name,
+                node.source,
+                step.variant.name,
+                function,
                 step.kernel.y.shape if node.outputs else (),
-                ops.operator(node.op).macs(context(graph, node)), call,
-                tuple((pointers.offset(o), graph.types[o].bytes) for o in node.outputs), node.outputs,
+                ops.operator(node.op).macs(context(graph, node)),
+                call,
+                tuple((pointers.offset(o), graph.types[o].bytes) for o in node.outputs),
+                node.outputs,
             )
         )
     digest = graph_digest(graph)
@@ -236,12 +245,12 @@ class Pointers:
         """A buffer as a pointer of a type such as "int8_t *"."""
         return self._cast(self.plan.offsets[buffer], ctype)
 
-    def inputs(self, node: Node, step: Step) -> list[str]:
+    def inputs(self, node: Node) -> Operands:
         """One expression per input, constants included; "NULL" where absent."""
         variable = getattr(node.attrs, "variable", None)
         if variable is not None and not node.inputs:
-            return [self._variable(variable, "const ")]
-        return [self._operand(name, step) for name in node.inputs]
+            return Operands([partial(self._variable, variable, "const ")])
+        return Operands([partial(self._operand, name) for name in node.inputs])
 
     def outputs(self, node: Node) -> list[str]:
         """One expression per output."""
@@ -250,14 +259,13 @@ class Pointers:
             return [self._variable(variable, "")]
         return [self._cast(self.offset(o), f"{self._ctype(self.graph.types[o])} *") for o in node.outputs]
 
-    def _operand(self, name: str, step: Step) -> str:
+    def _operand(self, name: str) -> str:
         if not name:
             return "NULL"
-        root = self.roots[name]
+        ctype, root = self._ctype(self.graph.types[name]), self.roots[name]
         if root in self.graph.constants:
-            # Only templates that print it make it part of the library.
-            return _Lazy(self.emitter, step, name, self.graph.constants[root], self._ctype(self.graph.types[name]))
-        return self._cast(self.offset(name), f"const {self._ctype(self.graph.types[name])} *")
+            return self.emitter.data(cident.identifier(name), self.graph.constants[root], ctype)
+        return self._cast(self.offset(name), f"const {ctype} *")
 
     def _variable(self, variable: str, qualifier: str) -> str:
         ctype = self._ctype(self.graph.variables[variable].type)
@@ -272,19 +280,24 @@ class Pointers:
         return f"({ctype})(a + {offset})" if offset else f"({ctype})a"
 
 
-class _Lazy(str):
-    """A constant operand that registers its array when a template prints it."""
+class Operands(Sequence[str]):
+    """C expressions of a node's inputs, made when a template reads them: a constant operand that no template
+    prints (folded weights) does not become part of the library."""
 
-    def __new__(cls, emitter: Emitter, step: Step, name: str, value: NDArray[Any], ctype: str) -> _Lazy:
-        self = super().__new__(cls, name)
-        self._make = lambda: emitter.data(cident.identifier(name), value, ctype)
-        return self
+    def __init__(self, makers: Sequence[Callable[[], str]]) -> None:
+        self._makers = makers
 
-    def __str__(self) -> str:
-        return self._make()
+    def __len__(self) -> int:
+        return len(self._makers)
 
-    def __html__(self) -> str:
-        return self._make()
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [make() for make in self._makers[index]]
+        return self._makers[index]()
 
 
 def _port(graph: Graph, pointers: Pointers, tensor: str) -> dict[str, Any]:
@@ -292,8 +305,13 @@ def _port(graph: Graph, pointers: Pointers, tensor: str) -> dict[str, Any]:
     scale, zero = kind.qparams.per_tensor if kind.qparams else (0.0, 0)
     bits = int(np.float32(scale).view(np.uint32))
     return {
-        "name": tensor, "type": kind, "ctype": cident.CTYPES[kind.dtype], "offset": pointers.offset(tensor),
-        "scale": scale, "zero_point": zero, "scale_bits": bits,
+        "name": tensor,
+        "type": kind,
+        "ctype": cident.CTYPES[kind.dtype],
+        "offset": pointers.offset(tensor),
+        "scale": scale,
+        "zero_point": zero,
+        "scale_bits": bits,
     }
 
 
@@ -306,9 +324,14 @@ def graph_digest(graph: Graph) -> str:
             blob = item if isinstance(item, bytes) else repr(item).encode()
             sha.update(len(blob).to_bytes(8, "little") + blob)
 
-    order = {name: i for i, name in enumerate(dict.fromkeys(
-        (*graph.inputs, *(t for n in graph.nodes for t in (*n.inputs, *n.outputs) if t), *graph.outputs)
-    ))}
+    order = {
+        name: i
+        for i, name in enumerate(
+            dict.fromkeys(
+                (*graph.inputs, *(t for n in graph.nodes for t in (*n.inputs, *n.outputs) if t), *graph.outputs)
+            )
+        )
+    }
     add(str(graph.contract), [order[t] for t in graph.inputs], [order[t] for t in graph.outputs])
     for name in order:
         kind = graph.types[name]

@@ -76,9 +76,7 @@ def buffers(graph: Graph, steps: Sequence[Step]) -> tuple[list[Buffer], list[Ove
         last[roots[name]] = end
     sizes = _sizes(graph, roots)
     result = [Buffer(name, sizes[name], first[name], last[name]) for name in first]
-    for step in steps:
-        if step.scratch:
-            result.append(Buffer(step.scratch_name, step.scratch, step.index, step.index))
+    result += [Buffer(s.scratch_name, s.scratch, s.index, s.index) for s in steps if s.scratch]
     _, state = variable_offsets(graph)
     if state:
         result.append(Buffer("state", state, -1, end, pinned=0))
@@ -92,9 +90,7 @@ def _sizes(graph: Graph, roots: Mapping[str, str]) -> dict[str, int]:
     return sizes
 
 
-def _overlaps(
-    graph: Graph, steps: Sequence[Step], roots: Mapping[str, str], last: Mapping[str, int]
-) -> list[Overlap]:
+def _overlaps(graph: Graph, steps: Sequence[Step], roots: Mapping[str, str], last: Mapping[str, int]) -> list[Overlap]:
     result = []
     for step in steps:
         leads = step.variant.lead(step.kernel)

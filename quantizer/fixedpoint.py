@@ -47,12 +47,13 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
 
 def saturate(value: Ints, low: int, high: int) -> Ints:
     """Clip to [low, high]."""
-    return np.clip(value, low, high)
+    return np.asarray(np.clip(value, low, high), np.int64)
 
 
 def wrap_int32(value: Ints) -> Ints:
     """Reduce modulo 2**32 into the int32 range."""
-    return (value + 2**31) % 2**32 - 2**31
+    wrapped: Ints = (value + 2**31) % 2**32 - 2**31
+    return wrapped
 
 
 def saturating_rounding_doubling_high_mul(a: Ints, b: Ints | int) -> Ints:
@@ -117,7 +118,8 @@ def multiply_two_words(value: Ints, multiplier: int | Ints, shift: int | Ints) -
     value = np.asarray(value, np.int64)
     multiplier, shift = np.asarray(multiplier, np.int64), np.asarray(shift, np.int64)
     high, low = multiplier >> 30, multiplier & (2**30 - 1)
-    return (value * high + (value * low >> 30) + (np.int64(1) << (shift - 31))) >> (shift - 30)
+    total: Ints = (value * high + (value * low >> 30) + (np.int64(1) << (shift - 31))) >> (shift - 30)
+    return total
 
 
 class Rounding(StrEnum):

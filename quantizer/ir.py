@@ -143,7 +143,7 @@ class Node:
         name: unique within the graph.
         inputs: tensor names; "" for an optional input that is absent.
         outputs: tensor names.
-        attrs: the operator's attributes.
+        attrs: the operator's attributes, an `Attrs`; the operator knows which.
         params: the integers that the device needs (multipliers, folded bias, tables); set by lowering.
         source: where the node comes from, for messages and comments ("CONV_2D #3").
     """
@@ -152,7 +152,7 @@ class Node:
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attrs: Attrs
+    attrs: Any
     params: Any = None
     source: str = ""
 

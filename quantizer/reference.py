@@ -92,6 +92,7 @@ class Evaluator:
                 else:
                     self.state[variable] = values[node.inputs[0]]
                 continue
+            results: Sequence[NDArray[Any]]
             if self.mode is Mode.REAL:
                 results = op.reference(ctx, operands)
             elif self.mode is Mode.INTEGER:
@@ -118,10 +119,11 @@ def dequantise(value: NDArray[Any], kind: TensorType) -> NDArray[np.float64]:
         shape = [1] * len(kind.shape)
         shape[q.axis] = -1
         scale, zero = scale.reshape(shape), zero.reshape(shape)
-    return scale * (value.astype(np.float64) - zero)
+    real: NDArray[np.float64] = scale * (value.astype(np.float64) - zero)
+    return real
 
 
 def quantise(value: NDArray[Any], kind: TensorType) -> NDArray[np.int64]:
     """Return clip(round_half_even(value / scale) + zero_point) per tensor: how samples enter a model."""
     scaled = np.rint(np.asarray(value, np.float64) / kind.scale) + kind.zero_point
-    return np.clip(scaled, kind.dtype.low, kind.dtype.high).astype(np.int64)
+    return np.asarray(np.clip(scaled, kind.dtype.low, kind.dtype.high), np.int64)

@@ -115,8 +115,13 @@ def tflite_requant(
     pairs = [fp.quantize_multiplier(scale) for scale in scales]
     multipliers = [fp.reduce_multiplier(m) if method is Method.REDUCED else m for m, _ in pairs]
     return Requant(
-        method, np.array(multipliers, np.int64), np.array([s for _, s in pairs], np.int64),
-        zero_point, low, high, wide=wide,
+        method,
+        np.array(multipliers, np.int64),
+        np.array([s for _, s in pairs], np.int64),
+        zero_point,
+        low,
+        high,
+        wide=wide,
     )
 
 
@@ -139,24 +144,23 @@ def exact_requant(
     first = definitions[0]
     wide = any(lo < fp.INT32_LOW or hi > fp.INT32_HIGH for lo, hi in intervals)
     steps = [_steps(d, i) for d, i in zip(definitions, intervals, strict=True)]
-    methods = ([] if wide else [Method.MUL32]) + (
-        [Method.MUL64, Method.MUL96] if long_multiply else []
-    )
+    methods = ([] if wide else [Method.MUL32]) + ([Method.MUL64, Method.MUL96] if long_multiply else [])
     for method in methods:
-        found = [
-            _search(d, i, s, method) for d, i, s in zip(definitions, intervals, steps, strict=True)
-        ]
+        found = [_search(d, i, s, method) for d, i, s in zip(definitions, intervals, steps, strict=True)]
         if all(f is not None for f in found):
             pairs = [f for f in found if f is not None]
             return Requant(
-                method, np.array([m for m, _ in pairs], np.int64), np.array([s for _, s in pairs], np.int64),
-                first.zero_point, first.low, first.high, wide=wide,
+                method,
+                np.array([m for m, _ in pairs], np.int64),
+                np.array([s for _, s in pairs], np.int64),
+                first.zero_point,
+                first.low,
+                first.high,
+                wide=wide,
             )
     ones = np.ones(len(definitions), np.int64)
     table = np.stack([_table(d) for d in definitions])
-    return Requant(
-        Method.TABLE, ones, 0 * ones, first.zero_point, first.low, first.high, thresholds=table, wide=wide
-    )
+    return Requant(Method.TABLE, ones, 0 * ones, first.zero_point, first.low, first.high, thresholds=table, wide=wide)
 
 
 def _table(definition: AffineMap) -> Ints:
@@ -178,9 +182,7 @@ def _steps(definition: AffineMap, interval: Interval) -> Ints:
     return np.unique(np.array(points, np.int64))
 
 
-def _search(
-    definition: AffineMap, interval: Interval, points: Ints, method: Method
-) -> tuple[int, int] | None:
+def _search(definition: AffineMap, interval: Interval, points: Ints, method: Method) -> tuple[int, int] | None:
     """Return the (multiplier, shift) with the smallest shift that passes at every point, or None."""
     largest = max(abs(interval[0]), abs(interval[1]), 1)
     expected = definition.apply(points) - definition.zero_point

@@ -127,14 +127,16 @@ def lower_mac(ctx: Context, axis: int, method: Method, *, padded: bool) -> MacPa
         low, high = min(low, x.zero_point), max(high, x.zero_point)
     intervals = mac_intervals(ctx, real, bias, low, high, wide_allowed=x.dtype is DType.INT16)
     return MacParams(
-        weights=weights.astype(np.int8), weight_offset=offset, bias=bias, pad=x.zero_point,
-        requant=build_requant(ctx, intervals, method), intervals=tuple(intervals),
+        weights=weights.astype(np.int8),
+        weight_offset=offset,
+        bias=bias,
+        pad=x.zero_point,
+        requant=build_requant(ctx, intervals, method),
+        intervals=tuple(intervals),
     )
 
 
-def mac_intervals(
-    ctx: Context, real: Ints, bias: Ints, low: int, high: int, *, wide_allowed: bool
-) -> list[Interval]:
+def mac_intervals(ctx: Context, real: Ints, bias: Ints, low: int, high: int, *, wide_allowed: bool) -> list[Interval]:
     """Return each channel's accumulator interval; every partial sum, in any order, is proven to fit too.
 
     Args:
@@ -150,7 +152,8 @@ def mac_intervals(
     if not wide_allowed and (part_lo.min() < fp.INT32_LOW or part_hi.max() > fp.INT32_HIGH):
         channel = int(np.argmax(np.maximum(-part_lo, part_hi)))
         raise ProofError(
-            str(ctx.node), f"the int32 accumulator of channel {channel} may overflow ({lo[channel]}..{hi[channel]})",
+            str(ctx.node),
+            f"the int32 accumulator of channel {channel} may overflow ({lo[channel]}..{hi[channel]})",
             "reduce the layer's fan-in or quantise the model again",
         )
     if wide_allowed and (part_lo.min() < fp.INT32_LOW or part_hi.max() > fp.INT32_HIGH):
@@ -169,11 +172,9 @@ def weight_scales(ctx: Context) -> tuple[float, ...]:
 def definitions(ctx: Context) -> list[AffineMap]:
     """The requantisation of contracts `exact` and `onnx`, one per weight scale."""
     x, out = ctx.input(0), ctx.output
-    low, high = ctx.node.attrs.clamp.integers(out, ctx.contract)  # type: ignore[attr-defined]
+    low, high = ctx.node.attrs.clamp.integers(out, ctx.contract)
     return [
-        AffineMap(
-            product_scale((x.scale, w), (out.scale,)), out.zero_point, low, high, rounding(ctx.contract)
-        )
+        AffineMap(product_scale((x.scale, w), (out.scale,)), out.zero_point, low, high, rounding(ctx.contract))
         for w in weight_scales(ctx)
     ]
 
@@ -186,7 +187,7 @@ def build_requant(ctx: Context, intervals: Sequence[Interval], method: Method) -
         if len(maps) == 1:
             intervals = [(min(lo for lo, _ in intervals), max(hi for _, hi in intervals))]
         return exact_requant(maps, intervals, str(ctx.node))
-    low, high = ctx.node.attrs.clamp.integers(out, ctx.contract)  # type: ignore[attr-defined]
+    low, high = ctx.node.attrs.clamp.integers(out, ctx.contract)
     wide = any(lo < fp.INT32_LOW or hi > fp.INT32_HIGH for lo, hi in intervals)
     if x.dtype is DType.INT16:
         method = Method.REDUCED
@@ -212,22 +213,28 @@ def define_mac(ctx: Context, acc: Ints, params: MacParams) -> Ints:
     return np.stack([m.apply(acc[..., c]) for c, m in enumerate(maps)], axis=-1)
 
 
-def matmul(a: Ints, b: Ints) -> Ints:
-    """Exact int64 matrix product through float64 BLAS where 53 bits hold every partial sum.
+def matmul(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """Matrix product; of integers exact, through float64 BLAS where 53 bits hold every partial sum.
 
     Args:
-        a: int64 (m, k).
-        b: int64 (k, n).
+        a: int64 or float64 (m, k).
+        b: like a, (k, n).
     """
+    if a.dtype.kind == "f":
+        return np.asarray(a @ b)
     bound = int(np.abs(a).max(initial=0)) * int(np.abs(b).max(initial=0)) * a.shape[-1]
     if bound >= 2**53:
-        return a @ b
+        return np.asarray(a @ b)
     return np.rint(a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64)
 
 
 def windows(
-    x: NDArray[Any], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int],
-    pads: tuple[int, int, int, int], fill: float,
+    x: NDArray[Any],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    fill: float,
 ) -> NDArray[Any]:
     """Return the windows of an image: (1, H, W, C) -> (Ho, Wo, kh, kw, C).
 
@@ -244,7 +251,10 @@ def windows(
 
 
 def window_shape(
-    shape: Sequence[int], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int],
+    shape: Sequence[int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
     pads: tuple[int, int, int, int],
 ) -> tuple[int, int]:
     """Output height and width of a windowed operator on an NHWC shape."""
@@ -254,8 +264,11 @@ def window_shape(
 
 
 def window_reads(
-    kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int],
-    shape: Sequence[int], out: Sequence[int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    shape: Sequence[int],
+    out: Sequence[int],
 ) -> Ints:
     """The lowest element of the input that each output pixel reads, in row-major order: int64 (Ho * Wo,)."""
     rows = np.maximum(np.arange(out[1]) * stride[0] - pads[0], 0)

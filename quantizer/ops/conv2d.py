@@ -76,7 +76,7 @@ class Conv2D(Operator[Conv2DAttrs, acc.MacParams]):
     variants = (Variant("portable", "conv2d.c.j2", scratch=_scratch, lead=conv_lead),)
 
     def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
-        a: Conv2DAttrs = node.attrs  # type: ignore[assignment]
+        a: Conv2DAttrs = node.attrs
         x, w = inputs[0], inputs[1]
         if x is None or w is None or len(x.shape) != 4 or len(w.shape) != 4 or x.shape[3] != w.shape[3] * a.groups:
             raise UnsupportedError(str(node), "image and weights do not fit together", "re-export the model")
@@ -102,7 +102,7 @@ class Conv2D(Operator[Conv2DAttrs, acc.MacParams]):
         )
 
     def _acc(self, ctx: Context, x: Reals | Ints, w: Reals | Ints, fill: float) -> Reals | Ints:
-        a: Conv2DAttrs = ctx.node.attrs  # type: ignore[assignment]
+        a: Conv2DAttrs = ctx.node.attrs
         win = acc.windows(x, (w.shape[1], w.shape[2]), a.stride, a.dilation, a.pads, fill)
         ho, wo = win.shape[:2]
         per, out = w.shape[3], w.shape[0] // a.groups
@@ -110,17 +110,17 @@ class Conv2D(Operator[Conv2DAttrs, acc.MacParams]):
         for g in range(a.groups):
             rows = win[..., g * per : (g + 1) * per].reshape(ho * wo, -1)
             cols = w[g * out : (g + 1) * out].reshape(out, -1).T
-            parts.append(acc.matmul(rows, cols) if rows.dtype.kind == "i" else rows @ cols)
+            parts.append(acc.matmul(rows, cols))
         return np.concatenate(parts, axis=1).reshape(1, ho, wo, w.shape[0])
 
     def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
         x, w, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
         assert x is not None and w is not None
         y = self._acc(ctx, x, w, 0.0).astype(np.float64)
-        return [ctx.node.attrs.clamp.apply(y if b is None else y + b)]  # type: ignore[attr-defined]
+        return [ctx.node.attrs.clamp.apply(y if b is None else y + b)]
 
     def lower(self, ctx: Context) -> acc.MacParams:
-        return acc.lower_mac(ctx, 0, Method.DOUBLE, padded=any(ctx.node.attrs.pads))  # type: ignore[attr-defined]
+        return acc.lower_mac(ctx, 0, Method.DOUBLE, padded=any(ctx.node.attrs.pads))
 
     def evaluate(self, ctx: Context, params: acc.MacParams, inputs: Sequence[Ints | None]) -> list[Ints]:
         x = inputs[0]
@@ -162,7 +162,13 @@ class Conv2D(Operator[Conv2DAttrs, acc.MacParams]):
 
 
 def mac_example(
-    op: str, attrs: Attrs, shape: Sequence[int], wshape: Sequence[int], axis: int, dtype: str, contract: Contract,
+    op: str,
+    attrs: Attrs,
+    shape: Sequence[int],
+    wshape: Sequence[int],
+    axis: int,
+    dtype: str,
+    contract: Contract,
     rng: np.random.Generator,
 ) -> Graph:
     """A graph of one layer with random weights and bias; uint8 activations bring legacy uint8 weights."""
@@ -182,7 +188,9 @@ def mac_example(
         w = TensorType(DType.INT8, tuple(wshape), QParams(scales, (0,) * channels, axis))
         weights = rng.integers(-127, 128, wshape)
     bias_kind = TensorType(
-        DType.INT64 if wide else DType.INT32, (channels,), QParams(tuple(x.scale * s for s in scales), (0,) * len(scales), None if legacy else 0)
+        DType.INT64 if wide else DType.INT32,
+        (channels,),
+        QParams(tuple(x.scale * s for s in scales), (0,) * len(scales), None if legacy else 0),
     )
     bias = (bias_kind, rng.integers(-2000, 2000, channels))
     return single(op, attrs, [x, (w, weights), bias], [(dtype, scale, out_zero)], contract)

@@ -53,7 +53,7 @@ class DepthwiseConv2D(Operator[DepthwiseConv2DAttrs, acc.MacParams]):
     variants = (Variant("portable", "depthwise_conv2d.c.j2", lead=depthwise_lead),)
 
     def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
-        a: DepthwiseConv2DAttrs = node.attrs  # type: ignore[assignment]
+        a: DepthwiseConv2DAttrs = node.attrs
         x, w = inputs[0], inputs[1]
         if x is None or w is None or len(x.shape) != 4 or len(w.shape) != 4 or w.shape[3] % x.shape[3]:
             raise UnsupportedError(str(node), "image and weights do not fit together", "re-export the model")
@@ -79,19 +79,19 @@ class DepthwiseConv2D(Operator[DepthwiseConv2DAttrs, acc.MacParams]):
         )
 
     def _acc(self, ctx: Context, x: Reals | Ints, w: Reals | Ints, fill: float) -> Reals | Ints:
-        a: DepthwiseConv2DAttrs = ctx.node.attrs  # type: ignore[assignment]
+        a: DepthwiseConv2DAttrs = ctx.node.attrs
         win = acc.windows(x, (w.shape[1], w.shape[2]), a.stride, a.dilation, a.pads, fill)
         win = np.repeat(win, w.shape[3] // x.shape[3], axis=-1)
-        return (win * w[0]).sum(axis=(2, 3))[None]
+        return np.asarray((win * w[0]).sum(axis=(2, 3))[None])
 
     def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
         x, w, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
         assert x is not None and w is not None
         y = self._acc(ctx, x, w, 0.0).astype(np.float64)
-        return [ctx.node.attrs.clamp.apply(y if b is None else y + b)]  # type: ignore[attr-defined]
+        return [ctx.node.attrs.clamp.apply(y if b is None else y + b)]
 
     def lower(self, ctx: Context) -> acc.MacParams:
-        return acc.lower_mac(ctx, 3, Method.DOUBLE, padded=any(ctx.node.attrs.pads))  # type: ignore[attr-defined]
+        return acc.lower_mac(ctx, 3, Method.DOUBLE, padded=any(ctx.node.attrs.pads))
 
     def evaluate(self, ctx: Context, params: acc.MacParams, inputs: Sequence[Ints | None]) -> list[Ints]:
         x = inputs[0]

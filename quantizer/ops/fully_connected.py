@@ -38,7 +38,7 @@ class FullyConnected(Operator[FullyConnectedAttrs, acc.MacParams]):
     variants = (Variant("portable", "fully_connected.c.j2"),)
 
     def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
-        a: FullyConnectedAttrs = node.attrs  # type: ignore[assignment]
+        a: FullyConnectedAttrs = node.attrs
         x, w = inputs[0], inputs[1]
         if x is None or w is None or len(w.shape) != 2 or x.elements % w.shape[1]:
             raise UnsupportedError(str(node), "input and weights do not fit together", "re-export the model")
@@ -65,7 +65,7 @@ class FullyConnected(Operator[FullyConnectedAttrs, acc.MacParams]):
         x, w, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
         assert x is not None and w is not None
         y = x.reshape(-1, w.shape[1]) @ w.T
-        y = ctx.node.attrs.clamp.apply(y if b is None else y + b.ravel())  # type: ignore[attr-defined]
+        y = ctx.node.attrs.clamp.apply(y if b is None else y + b.ravel())
         return [y.reshape(ctx.output.shape)]
 
     def lower(self, ctx: Context) -> acc.MacParams:
