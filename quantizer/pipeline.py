@@ -32,9 +32,7 @@ class Options:
 
 Pass = Callable[[Graph, Options], Graph]
 
-PASSES: tuple[tuple[str, Pass], ...] = (
-    ("lower", lambda graph, options: lower(graph)),
-)
+PASSES: tuple[tuple[str, Pass], ...] = (("lower", lambda graph, options: lower(graph)),)
 
 
 def run_passes(graph: Graph, options: Options) -> Graph:

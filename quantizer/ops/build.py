@@ -12,9 +12,7 @@ from intaglio.quantizer import ops
 from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, QParams, TensorType, Variable
 
 
-def quantised(
-    dtype: DType | str, shape: Sequence[int], scale: float | None = None, zero_point: int = 0
-) -> TensorType:
+def quantised(dtype: DType | str, shape: Sequence[int], scale: float | None = None, zero_point: int = 0) -> TensorType:
     """A tensor type, quantised per tensor when a scale is given."""
     qparams = None if scale is None else QParams.of(scale, zero_point)
     return TensorType(DType(dtype), tuple(shape), qparams)
