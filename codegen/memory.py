@@ -75,7 +75,9 @@ def buffers(graph: Graph, steps: Sequence[Step]) -> tuple[list[Buffer], list[Ove
     for name in graph.outputs:
         last[roots[name]] = end
     sizes = _sizes(graph, roots)
-    result = [Buffer(name, sizes[name], first[name], last[name]) for name in first]
+    result = [
+        Buffer(n, sizes[n], first[n], last[n], alignment=8 if graph.types[n].dtype.bytes == 8 else 4) for n in first
+    ]
     result += [Buffer(s.scratch_name, s.scratch, s.index, s.index) for s in steps if s.scratch]
     _, state = variable_offsets(graph)
     if state:

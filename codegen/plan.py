@@ -1,11 +1,15 @@
-"""Lifetimes and sizes to arena offsets."""
+"""Lifetimes and sizes to arena offsets: the problem, its lower bound, and a greedy solution.
+
+`make_plan` tries the greedy first; where that is not provably optimal, `codegen.solve` packs optimally.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-ALIGNMENT = 4
+WORD = 4
+"""Bytes; offsets are multiples of it."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,7 @@ class Buffer:
         first, last: the steps between which it is live, both included; the input of the graph has first = -1,
             an output last = number of steps.
         pinned: an offset that is given (state), or None.
+        alignment: of its offset, in bytes: 4 or 8.
     """
 
     name: str
@@ -25,6 +30,7 @@ class Buffer:
     first: int
     last: int
     pinned: int | None = None
+    alignment: int = WORD
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Plan:
     Attributes:
         offsets: by buffer name, in bytes from the start of the arena.
         arena_bytes: the size of the arena, a multiple of 8.
-        solver: "optimal", "feasible" (time limit) or "greedy".
+        solver: "optimal" (proven), "feasible" (the solver's limit came first) or "greedy" (no solver installed).
         lower_bound: no plan can be smaller than this many bytes.
     """
 
@@ -53,7 +59,11 @@ class Plan:
     lower_bound: int
 
 
-def align(value: int, to: int = ALIGNMENT) -> int:
+Leads = Mapping[tuple[str, str], int]
+"""(output, input) to the lead in bytes, a multiple of WORD."""
+
+
+def align(value: int, to: int = WORD) -> int:
     """Round up to a multiple."""
     return -(-value // to) * to
 
@@ -64,32 +74,105 @@ def conflict(a: Buffer, b: Buffer) -> bool:
 
 
 def make_plan(buffers: Sequence[Buffer], overlaps: Sequence[Overlap]) -> Plan:
-    """Place buffers, largest first, at the lowest offset that is free."""
-    allowed = {(o.output, o.input): o.lead for o in overlaps}
-    placed: list[tuple[Buffer, int]] = []
-    order = sorted(buffers, key=lambda b: (b.pinned is None, -b.bytes, b.first, b.name))
-    for buffer in order:
-        if buffer.pinned is not None:
-            placed.append((buffer, buffer.pinned))
-            continue
-        others = [(o, at) for o, at in placed if conflict(buffer, o)]
-        candidates = {0} | {align(at + o.bytes) for o, at in others}
-        for other, at in others:
-            if (buffer.name, other.name) in allowed:
-                candidates.add((at - allowed[buffer.name, other.name]) // ALIGNMENT * ALIGNMENT)
-            if (other.name, buffer.name) in allowed:
-                candidates.add(align(at + allowed[other.name, buffer.name]))
-        fits = (c for c in sorted(candidates) if c >= 0 and all(_apart(buffer, c, o, at, allowed) for o, at in others))
-        placed.append((buffer, next(fits)))
-    total = max((at + b.bytes for b, at in placed), default=0)
-    steps = sorted({b.first for b in buffers})
-    bound = max((max(b.bytes for b in buffers if b.first <= s <= b.last) for s in steps), default=0)
-    return Plan({b.name: at for b, at in placed}, align(total, 8), "greedy", bound)
+    """Place buffers so that the arena is smallest; the same input gives the same offsets on every machine."""
+    leads = {(o.output, o.input): align(o.lead) for o in overlaps}
+    bound = align(lower_bound(buffers, leads), 8)
+    offsets = greedy(buffers, leads)
+    total = arena(buffers, offsets)
+    if total == bound:
+        return Plan(offsets, total, "optimal", bound)
+    # OR-tools takes longer to import than most models take to compile.
+    try:
+        from intaglio.codegen.solve import solve
+    except ImportError:
+        return Plan(offsets, total, "greedy", bound)
+    found, proven, proven_bound = solve(buffers, leads, offsets)
+    total = arena(buffers, found)
+    return Plan(found, total, "optimal" if proven else "feasible", max(bound, min(align(proven_bound, 8), total)))
 
 
-def _apart(a: Buffer, at_a: int, b: Buffer, at_b: int, allowed: dict[tuple[str, str], int]) -> bool:
+def arena(buffers: Sequence[Buffer], offsets: Mapping[str, int]) -> int:
+    """The size of the arena."""
+    return align(max((offsets[b.name] + b.bytes for b in buffers), default=0), 8)
+
+
+def apart(a: Buffer, at_a: int, b: Buffer, at_b: int, leads: Leads) -> bool:
+    """Whether two buffers that are live at one time may lie at these offsets."""
     if at_a + a.bytes <= at_b or at_b + b.bytes <= at_a:
         return True
-    if (a.name, b.name) in allowed and at_b >= at_a + allowed[a.name, b.name]:
-        return True
-    return (b.name, a.name) in allowed and at_a >= at_b + allowed[b.name, a.name]
+    return any(
+        (out, inp) in leads and at_in >= at_out + leads[out, inp]
+        for out, at_out, inp, at_in in ((a.name, at_a, b.name, at_b), (b.name, at_b, a.name, at_a))
+    )
+
+
+def check(buffers: Sequence[Buffer], overlaps: Sequence[Overlap], plan: Plan) -> list[str]:
+    """Return every pair of buffers that a plan wrongly lets overlap (none, unless the planner is broken)."""
+    leads = {(o.output, o.input): o.lead for o in overlaps}
+    at = plan.offsets
+    return [
+        f"{a.name} and {b.name}"
+        for i, a in enumerate(buffers)
+        for b in buffers[:i]
+        if conflict(a, b) and not apart(a, at[a.name], b, at[b.name], leads)
+    ]
+
+
+def lower_bound(buffers: Sequence[Buffer], leads: Leads) -> int:
+    """Bytes below which no plan can go: the largest sum over the steps of what must lie side by side.
+
+    A step's output and the inputs that it may overlap count together as the smallest span they can share.
+    """
+    best = 0
+    for step in {b.first for b in buffers}:
+        live = [b for b in buffers if b.first <= step <= b.last]
+        free = sum(b.bytes for b in live)
+        for out in live:
+            shared = [(b, leads[out.name, b.name]) for b in live if (out.name, b.name) in leads]
+            if not shared:
+                continue
+            apart_bytes = out.bytes + sum(b.bytes for b, _ in shared)
+            if len(shared) == 1:
+                (inp, lead) = shared[0]
+                together = min(apart_bytes, max(out.bytes, inp.bytes, max(lead, 0) + inp.bytes))
+            else:
+                together = max(out.bytes, apart_bytes - out.bytes)
+            free -= apart_bytes - together
+        best = max(best, free)
+    return best
+
+
+def greedy(buffers: Sequence[Buffer], leads: Leads) -> dict[str, int]:
+    """Place buffers one by one at the lowest offset that is free; the best of several orders."""
+    orders: tuple[Callable[[Buffer], tuple[int, ...]], ...] = (
+        lambda b: (-b.bytes, b.first),
+        lambda b: (b.first, -b.bytes),
+        lambda b: (-b.last, -b.bytes),
+        lambda b: (-b.bytes * (b.last - b.first + 1), b.first),
+    )
+    plans = [_place(sorted(buffers, key=lambda b: (b.pinned is None, *key(b), b.name)), leads) for key in orders]
+    return min(plans, key=lambda offsets: arena(buffers, offsets))
+
+
+def _place(order: Sequence[Buffer], leads: Leads) -> dict[str, int]:
+    placed: dict[str, int] = {}
+    done: list[Buffer] = []
+    for buffer in order:
+        others = [o for o in done if conflict(buffer, o)]
+        placed[buffer.name] = buffer.pinned if buffer.pinned is not None else _lowest(buffer, others, placed, leads)
+        done.append(buffer)
+    return placed
+
+
+def _lowest(buffer: Buffer, others: Sequence[Buffer], placed: Mapping[str, int], leads: Leads) -> int:
+    candidates = {0}
+    for other in others:
+        at = placed[other.name]
+        candidates.add(align(at + other.bytes, buffer.alignment))
+        if (buffer.name, other.name) in leads:
+            candidates.add((at - leads[buffer.name, other.name]) // buffer.alignment * buffer.alignment)
+        if (other.name, buffer.name) in leads:
+            candidates.add(align(at + leads[other.name, buffer.name], buffer.alignment))
+    return next(
+        c for c in sorted(candidates) if c >= 0 and all(apart(buffer, c, o, placed[o.name], leads) for o in others)
+    )

@@ -59,7 +59,7 @@ def wrap_int32(value: Ints) -> Ints:
 def saturating_rounding_doubling_high_mul(a: Ints, b: Ints | int) -> Ints:
     """Return round(a * b / 2**31), half towards +infinity, saturated (gemmlowp's SRDHM on int32)."""
     a = np.asarray(a, np.int64)
-    return np.minimum((a * b + (1 << 30)) >> 31, INT32_HIGH)
+    return np.asarray(np.minimum((a * b + (1 << 30)) >> 31, INT32_HIGH), np.int64)
 
 
 def rounding_divide_by_pot(value: Ints, exponent: Ints | int) -> Ints:
