@@ -1,7 +1,7 @@
 """Modelled cycles: executed instructions priced by the core's published timing table, at zero wait states.
 
 These are estimates, never mixed with the counted instructions. What the tables leave open is fixed so:
-of a range, the upper end (long multiplication, division); a pipeline refill P, "1 to 3" on the M3 and M4, is 2
+of a range, the upper end (long multiplication, division); a pipeline refill P, 1 to 3 on the M3 and M4, is 2
 (what DDI 0337E, table 18-1, adds for a branch taken); the multiplier of the M0 and M0+ is the single-cycle
 option; a predicated instruction that is skipped costs what it costs executed.
 

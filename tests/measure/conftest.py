@@ -1,8 +1,8 @@
-"""Lets the tests of this folder import its hand-written sample library."""
+"""Lets the tests of this folder import its hand-written sample library, and the benchmark's scripts."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "benchmarks")]
