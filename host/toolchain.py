@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,9 @@ INSTALL = {
 }
 
 COMPILE_TIMEOUT_S = 300.0
+
+# The line that says what is wrong, among those that say where.
+_COMPLAINT = re.compile(r"\berror: |\bError: |undefined reference|multiple definition|will not fit|overflowed by")
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def run_tool(
 
 def _first_complaint(done: subprocess.CompletedProcess[str]) -> str:
     lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-    marked = [line for line in lines if "error" in line.lower()]
+    marked = [line for line in lines if _COMPLAINT.search(line)]
     text = (marked or lines or ["no message"])[0]
     return f"exit status {done.returncode}: {text[:400]}"
 
