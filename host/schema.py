@@ -1,8 +1,8 @@
 """The messages of `protocol.cddl`: CBOR maps with integer keys on the wire, dicts with names in Python.
 
 zcbor validates both ways against the same file from which it generates the codec of the device. The file is
-also read line by line here, for the names of the keys, the order of the fields and the comments of the reference
-page; `protocol.cddl` keeps to one field a line for that.
+also read line by line here, for the names of the keys, the order of the fields and the comments of the
+reference page; `protocol.cddl` keeps to one field a line for that.
 """
 
 from __future__ import annotations

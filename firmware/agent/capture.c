@@ -37,18 +37,22 @@ static void free_oldest(struct capture_ring *ring, const struct capture_header *
     ring->pending--;
 }
 
+static bool fits(const struct capture_ring *ring, uint32_t total) {
+    return total <= AGENT_CAPTURE_BYTES - CAPTURE_HEADER_BYTES &&
+           ring->used <= AGENT_CAPTURE_BYTES - CAPTURE_HEADER_BYTES - total;
+}
+
 bool capture_begin(struct capture_ring *ring, uint32_t total, enum capture_policy policy) {
-    const uint32_t most = AGENT_CAPTURE_BYTES - CAPTURE_HEADER_BYTES;
+    struct capture_header oldest;
+    const bool ever = total <= AGENT_CAPTURE_BYTES - CAPTURE_HEADER_BYTES;
 
     ring->fill = 0;
-    while (total <= most && total > most - ring->used && policy == CAPTURE_DROP_OLDEST) {
-        struct capture_header oldest;
-
+    while (ever && policy == CAPTURE_DROP_OLDEST && !fits(ring, total)) {
         get(ring, ring->head, &oldest, sizeof oldest);
         free_oldest(ring, &oldest);
         ring->dropped++;
     }
-    if (total > most || ring->used > most || total > most - ring->used) {
+    if (!fits(ring, total)) {
         ring->dropped++;
         ring->next++; /* a gap in the numbers shows the loss */
         return false;

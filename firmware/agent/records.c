@@ -24,8 +24,8 @@ enum wire_reason command_capture_data(struct agent *agent, struct exchange *exch
     if (decoded(exchange, error, used) != WIRE_OK) {
         return WIRE_MALFORMED;
     }
-    if (!capture_find(&agent->ring, request.from, &at, &header) ||
-        (request.off != 0 && header.sequence != request.from)) {
+    if (!capture_find(&agent->ring, request.least, &at, &header) ||
+        (request.off != 0 && header.sequence != request.least)) {
         return WIRE_NOT_FOUND;
     }
     if (request.off > header.total) {

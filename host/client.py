@@ -1,0 +1,571 @@
+"""The host's side of the conversation with one device.
+
+Exactness: tensors go both ways as the raw integers that the model takes and gives; nothing here quantises. Scale
+and zero point come with `Client.models` for whoever wants real values.
+
+One request is outstanding at a time. A request without answer is sent again, unchanged: the device recognises it
+and answers from memory, so that no prediction is made twice. Answers to requests given up are told by their
+sequence number and dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from intaglio.host import protocol
+from intaglio.host.framing import CRC_BYTES, DELIMITER, FrameReader, encode_frame, encoded_bytes
+from intaglio.host.protocol import Command, Header, Op, Reason
+from intaglio.host.schema import Message, MessageError, load_schema
+from intaglio.host.store import Record, TensorMeta
+from intaglio.host.transport import Transport, open_transport
+from intaglio.quantizer.errors import LinkError, UsageError
+
+if TYPE_CHECKING:
+    from intaglio.host.store import Store
+
+DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool")  # enum intaglio_dtype
+
+_PREDICT_OVERHEAD = 40  # most bytes of a predict message beside its data: header, CRC, keys and integers
+_FRAME_LEAST = 256  # as the agent asserts
+_WINDOW_LEAST = 64  # leaves room for data beside _PREDICT_OVERHEAD
+
+
+class RefusedError(LinkError):
+    """The device answered with an error.
+
+    Attributes:
+        reason: why.
+    """
+
+    def __init__(self, where: str, command: str, code: int) -> None:
+        known = code in Reason.__members__.values()
+        self.reason = Reason(code) if known else Reason.UNKNOWN
+        what = protocol.REASONS[self.reason] if known else f"reason {code}"
+        super().__init__(where, f"refuses {command}: {what}", "compare the arguments with `intaglio models`")
+
+
+class SilentError(LinkError):
+    """No answer came, or nothing that can be understood."""
+
+
+class RestartedError(LinkError):
+    """The device restarted in the middle of a request: what it held in RAM is gone."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What a device says of itself; the fields of hello-response in `protocol.cddl`."""
+
+    device: str
+    boot: str
+    board: str
+    core: str
+    clock_hz: int
+    models: int
+    frame: int
+    window: int
+    ring: int
+    wire: int
+    package: int
+    abi: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on the device; `digest` is the SHA-256 of its integer graph in hexadecimal."""
+
+    index: int
+    name: str
+    digest: str
+    arena_bytes: int
+    state_bytes: int
+    layers: int
+    inputs: tuple[TensorMeta, ...]
+    outputs: tuple[TensorMeta, ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Outputs as integers, and what the prediction took on the device.
+
+    Attributes:
+        us: microseconds; cycles: by the core's cycle counter, 0 where it has none.
+        record: sequence number of the record in the capture ring, when it was captured.
+    """
+
+    outputs: list[npt.NDArray[Any]]
+    us: int
+    cycles: int
+    record: int | None
+
+
+@dataclass(frozen=True)
+class EventMessage:
+    """What the device sent unasked: `name` as in `protocol.EVENTS`, the fields of its map."""
+
+    name: str
+    fields: Message
+
+
+class Client:
+    """A session with the device at the other end of a transport; a context manager.
+
+    Args:
+        transport: closed with the client.
+        timeout: seconds after which a request is sent again.
+        tries: times that a request is sent before the device counts as silent.
+        patience: seconds to wait for a prediction.
+        on_event: called with what the device sends unasked; by default it is kept in `events`.
+
+    Raises:
+        LinkError: nothing, or nothing that can be understood, comes back; another protocol version.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        timeout: float = 1.0,
+        tries: int = 5,
+        patience: float = 120.0,
+        on_event: Callable[[EventMessage], None] | None = None,
+    ) -> None:
+        self.events: list[EventMessage] = []
+        self._transport = transport
+        self._timeout = timeout
+        self._tries = tries
+        self._patience = patience
+        self._on_event = on_event or self.events.append
+        self._reader = FrameReader()
+        self._sequence = random.randrange(256)
+        self._inbox: deque[tuple[Header, bytes]] = deque()
+        self._received = 0
+        self._messages = 0
+        self._models: tuple[Model, ...] | None = None
+        try:
+            self.hello = self._greet()
+            self.set_time()
+        except BaseException:
+            transport.close()
+            raise
+
+    @classmethod
+    def open(cls, port: str, baud: int = 115200, **options: Any) -> Client:
+        """A client on `open_transport(port, baud)`; options as of the constructor."""
+        return cls(open_transport(port, baud), **options)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    # -- models
+
+    def models(self) -> tuple[Model, ...]:
+        """The models on the device with their tensors."""
+        if self._models is None:
+            self._models = tuple(self._describe(index) for index in range(self.hello.models))
+        return self._models
+
+    def describe(self, model: int | str) -> Model:
+        """One model, by index or name.
+
+        Raises:
+            UsageError: the device has none such.
+        """
+        for candidate in self.models():
+            if model in (candidate.index, candidate.name):
+                return candidate
+        names = ", ".join(f"{known.index}: {known.name}" for known in self.models()) or "none"
+        raise UsageError(f"model {model}", "not on the device", f"it has {names}")
+
+    def _describe(self, index: int) -> Model:
+        facts = self.request(protocol.LIST, {"model": index})
+        if facts["abi"] != protocol.ABI_VERSION:
+            raise self._error(
+                f"model {facts['name']} has ABI {facts['abi']}, not {protocol.ABI_VERSION}",
+                "build the firmware with this version of intaglio",
+            )
+        count = facts["inputs"] + facts["outputs"]
+        tensors = tuple(
+            self._tensor(self.request(protocol.DESCRIBE, {"model": index, "tensor": tensor})) for tensor in range(count)
+        )
+        return Model(
+            index=index,
+            name=facts["name"],
+            digest=facts["digest"].hex(),
+            arena_bytes=facts["arena"],
+            state_bytes=facts["state"],
+            layers=facts["layers"],
+            inputs=tensors[: facts["inputs"]],
+            outputs=tensors[facts["inputs"] :],
+        )
+
+    def _tensor(self, facts: Message) -> TensorMeta:
+        if facts["dtype"] >= len(DTYPES):
+            raise self._error(f"tensor {facts['name']} has dtype {facts['dtype']}", "update intaglio")
+        dtype, shape = DTYPES[facts["dtype"]], tuple(facts["shape"])
+        if any(extent < 1 for extent in shape) or facts["size"] != _nbytes(dtype, shape):
+            raise self._error(
+                f"tensor {facts['name']}: {facts['size']} bytes are not {dtype}{list(shape)}",
+                "build the firmware again",
+            )
+        return TensorMeta(facts["name"], dtype, shape, facts["scale"], facts["zero"], facts["size"])
+
+    # -- predictions
+
+    def predict(
+        self,
+        model: int | str,
+        inputs: Sequence[npt.NDArray[Any]],
+        capture: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Prediction:
+        """Runs a model on the device.
+
+        Args:
+            inputs: one array per input, exactly of its dtype and shape.
+            capture: ask the device to record inputs and outputs (its configuration may pass over some).
+            progress: called with the bytes sent and those to send.
+
+        Raises:
+            UsageError: inputs of another number, dtype or shape.
+            RefusedError: the model returned an error, or the device did not take the inputs.
+            RestartedError: the device restarted meanwhile.
+        """
+        chosen = self.describe(model)
+        stream = _to_stream(chosen, inputs)
+        step = self._chunk_bytes()
+        for offset in range(0, max(len(stream), 1), step):
+            chunk = stream[offset : offset + step]
+            end = offset + len(chunk)
+            last = end == len(stream)
+            answer = self.request(
+                protocol.PREDICT,
+                {"model": chosen.index, "off": offset, "data": chunk, "capture": capture},
+                response="predict-response" if last else "predict-more",
+                patience=self._patience if last else None,
+            )
+            if not last and answer["off"] != end:
+                raise self._error(f"has {answer['off']} bytes of the inputs, not {end}", "try again")
+            if progress is not None:
+                progress(end, len(stream))
+        data = bytearray(answer["data"])
+        total = sum(tensor.nbytes for tensor in chosen.outputs)
+        if answer["total"] != total:
+            raise self._error(f"gives {answer['total']} bytes of output, not {total}", "build the firmware again")
+        while len(data) < total:
+            more = self.request(protocol.OUTPUT, {"model": chosen.index, "off": len(data)})
+            if more["off"] != len(data) or not more["data"]:
+                raise self._error("leaves a gap in the outputs", "try again")
+            data += more["data"]
+        return Prediction(
+            outputs=_to_arrays(chosen.outputs, bytes(data)),
+            us=answer["us"],
+            cycles=answer["cycles"],
+            record=answer["record"] if answer["captured"] else None,
+        )
+
+    def _chunk_bytes(self) -> int:
+        """Data bytes of a predict message that the device takes in, even while it computes."""
+        message = self.hello.frame
+        while encoded_bytes(message - CRC_BYTES) + len(DELIMITER) > self.hello.window:
+            message -= 1
+        return message - _PREDICT_OVERHEAD
+
+    # -- captured records
+
+    def capture_status(self) -> Message:
+        """State of the ring: the fields of capture-status in `protocol.cddl`."""
+        return self.request(protocol.CAPTURE_STATUS, {})
+
+    def records(self) -> Iterator[Record]:
+        """The records in the device's ring, oldest first; they stay there until `acknowledge`."""
+        clock = self.request(protocol.TIME_GET, {})
+        epoch = clock["wall"] - clock["up"] if clock["wall"] else None
+        sequence = 0
+        while (found := self._read_record(sequence)) is not None:
+            head, data = found
+            yield self._record(head, data, epoch)
+            sequence = head["seq"] + 1
+
+    def acknowledge(self, sequence: int) -> int:
+        """Frees the records up to `sequence` in the device. Call it when they are durable, not before.
+
+        Returns: the records left in the ring.
+        """
+        answer = self.request(protocol.CAPTURE_ACK, {"boot": int(self.hello.boot, 16), "seq": sequence})
+        pending: int = answer["pending"]
+        return pending
+
+    def drain(self, store: Store, batch: int = 16) -> int:
+        """Moves the records of the ring into a store; acknowledges what the store has made durable.
+
+        Returns: the records that were new to the store.
+
+        Raises:
+            StoreError: the store cannot be written; what was not stored stays in the device.
+        """
+        new = 0
+        waiting: list[Record] = []
+        for record in self.records():
+            waiting.append(record)
+            if len(waiting) == batch:
+                new += self._keep(store, waiting)
+                waiting = []
+        return new + self._keep(store, waiting)
+
+    def _keep(self, store: Store, records: list[Record]) -> int:
+        if not records:
+            return 0
+        new = store.add(records)
+        self.acknowledge(records[-1].sequence)
+        return new
+
+    def _read_record(self, sequence: int) -> tuple[Message, bytes] | None:
+        """The oldest record from `sequence` on; another one when the device drops that while it is read."""
+        data = bytearray()
+        while True:
+            try:
+                part = self.request(protocol.CAPTURE_DATA, {"least": sequence, "off": len(data)})
+            except RefusedError as refusal:
+                if refusal.reason is not Reason.NOT_FOUND:
+                    raise
+                if not data:
+                    return None
+                data.clear()
+                continue
+            sequence = part["seq"]
+            if part["off"] != len(data) or (not part["data"] and len(data) < part["total"]):
+                raise self._error(f"leaves a gap in record {sequence}", "try again")
+            data += part["data"]
+            if len(data) >= part["total"]:
+                return part, bytes(data)
+
+    def _record(self, head: Message, data: bytes, epoch: int | None) -> Record:
+        model = self.describe(head["model"])
+        size = sum(tensor.nbytes for tensor in model.inputs)
+        if len(data) != size + sum(tensor.nbytes for tensor in model.outputs):
+            raise self._error(f"record {head['seq']} has {len(data)} bytes", "build the firmware again")
+        return Record(
+            device=self.hello.device,
+            boot=self.hello.boot,
+            sequence=head["seq"],
+            model=model.name,
+            digest=model.digest,
+            time_us=None if epoch is None else epoch + head["up"],
+            up_us=head["up"],
+            cycles=head["cycles"],
+            input_tensors=model.inputs,
+            output_tensors=model.outputs,
+            inputs=data[:size],
+            outputs=data[size:],
+        )
+
+    # -- the device
+
+    def heartbeat(self) -> Message:
+        """Counters and clocks: the fields of heartbeat in `protocol.cddl`."""
+        return self.request(protocol.HEARTBEAT, {})
+
+    def reset_statistics(self) -> None:
+        """Sets the counters of the heartbeat to 0; the peak of the stack stays."""
+        self.request(protocol.RESET_STATISTICS, {})
+
+    def config(self) -> Message:
+        """The configuration: `every`, `policy`, `beat` (see config in `protocol.cddl`)."""
+        return self.request(protocol.CONFIG_GET, {})
+
+    def configure(self, **changes: int) -> Message:
+        """Changes some fields of the configuration; returns all of them as the device has them now.
+
+        Raises:
+            UsageError: no such field, or a value out of its range.
+        """
+        try:
+            wanted = self.config() | changes
+            load_schema().encode("config", wanted)
+        except MessageError as error:
+            raise UsageError("configuration", str(error), "see config in docs/protocol.md") from None
+        return self.request(protocol.CONFIG_SET, wanted)
+
+    def set_time(self, unix_us: int | None = None) -> Message:
+        """Sets the device's clock, by default to this machine's; returns time-response."""
+        wall = time.time_ns() // 1000 if unix_us is None else unix_us
+        return self.request(protocol.TIME_SET, {"wall": wall})
+
+    def listen(self, seconds: float) -> None:
+        """Takes in what the device sends unasked, for so long."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if (message := self._next(left)) is not None:
+                self._take_event(*message)
+
+    # -- messages
+
+    def request(
+        self, command: Command, values: Message, *, response: str | None = None, patience: float | None = None
+    ) -> Message:
+        """Sends one request and waits for its answer.
+
+        Args:
+            values: fields of the request, as in `protocol.cddl`.
+            response: the map expected, for a command with several.
+            patience: seconds to wait in all; by default timeout x tries.
+
+        Raises:
+            RefusedError: the device answered with an error.
+            RestartedError: it restarted meanwhile.
+            LinkError: no answer, or one that cannot be understood.
+        """
+        self._sequence = (self._sequence + 1) % 256
+        message = protocol.pack_request(command, self._sequence, values)
+        expected = response or command.responses[0]
+        end = time.monotonic() + (self._timeout * self._tries if patience is None else patience)
+        while time.monotonic() < end:
+            # The delimiter ends whatever noise the line has brought to the device.
+            self._transport.write(DELIMITER + encode_frame(message))
+            body = self._await(command, min(end, time.monotonic() + self._timeout))
+            if body is not None:
+                return self._decode(command, expected, body)
+        raise self._silence()
+
+    def _await(self, command: Command, end: float) -> bytes | None:
+        key = (command.op + 1, command.group, self._sequence, command.id)
+        while (left := end - time.monotonic()) > 0:
+            if (message := self._next(left)) is None:
+                continue
+            header, body = message
+            if (header.op, header.group, header.sequence, header.id) == key:
+                return body
+            event = self._take_event(header, body)
+            if event == "boot event" and command is not protocol.HELLO:
+                raise RestartedError(
+                    self._transport.name, "the device restarted meanwhile", "open it again; its events tell a fault"
+                )
+        return None
+
+    def _next(self, timeout: float) -> tuple[Header, bytes] | None:
+        """The next message; None when a read brought none."""
+        if not self._inbox:
+            data = self._transport.read(timeout)
+            self._received += len(data)
+            for message in self._reader.feed(data):
+                with contextlib.suppress(MessageError):
+                    self._inbox.append(protocol.unpack(message))
+                    self._messages += 1
+        return self._inbox.popleft() if self._inbox else None
+
+    def _take_event(self, header: Header, body: bytes) -> str | None:
+        if header.op != Op.WRITE:
+            return None  # an answer to a request given up
+        try:
+            event, fields = protocol.unpack_event(header, body)
+        except MessageError:
+            return None
+        self._on_event(EventMessage(event.name, fields))
+        return event.name
+
+    def _decode(self, command: Command, expected: str, body: bytes) -> Message:
+        try:
+            return load_schema().decode(expected, body)
+        except MessageError as error:
+            try:
+                refusal = load_schema().decode("error-response", body)
+            except MessageError:
+                raise self._error(f"answers {command.name} with garbage: {error}", "update its firmware") from None
+        raise RefusedError(self._transport.name, command.name, refusal["err"]["rc"])
+
+    def _greet(self) -> Hello:
+        """Sends hello until it is answered, each time with a new nonce: one sent twice might be taken by two
+        boots of the device as their identifier."""
+        for _ in range(self._tries):
+            nonce = int.from_bytes(os.urandom(8), "big")
+            try:
+                answer = self.request(protocol.HELLO, {"nonce": nonce}, patience=self._timeout)
+            except SilentError:
+                continue
+            if answer["nonce"] == nonce:
+                return self._check_hello(answer)
+        raise self._silence()
+
+    def _check_hello(self, answer: Message) -> Hello:
+        if answer["wire"] != protocol.WIRE_VERSION:
+            raise self._error(
+                f"speaks wire version {answer['wire']}, not {protocol.WIRE_VERSION}",
+                "build the firmware with this version of intaglio",
+            )
+        if answer["frame"] < _FRAME_LEAST or answer["window"] < _WINDOW_LEAST:
+            raise self._error("announces a frame or window too small to use", "build the firmware again")
+        return Hello(
+            device=answer["device"].hex() or answer["board"],
+            boot=f"{answer['boot']:016x}",
+            clock_hz=answer["clock"],
+            **{name: answer[name] for name in ("board", "core", "models", "frame", "window", "ring")},
+            **{name: answer[name] for name in ("wire", "package", "abi")},
+        )
+
+    def _error(self, what: str, hint: str) -> LinkError:
+        return LinkError(self._transport.name, f"the device {what}", hint)
+
+    def _silence(self) -> SilentError:
+        name = self._transport.name
+        if self._messages:
+            return SilentError(name, "the device stopped answering", "reset it and try again")
+        if self._received:
+            return SilentError(
+                name,
+                f"{self._received} bytes arrived, but no message in them",
+                "check --baud, and that the board runs firmware built by `intaglio build`",
+            )
+        return SilentError(name, "no answer", "check the port and the cable, and flash the board with `intaglio flash`")
+
+
+def _nbytes(dtype: str, shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def _little(dtype: str) -> np.dtype[Any]:
+    return np.dtype(dtype).newbyteorder("<")
+
+
+def _to_stream(model: Model, inputs: Sequence[npt.NDArray[Any]]) -> bytes:
+    if len(inputs) != len(model.inputs):
+        raise UsageError(
+            f"model {model.name}", f"{len(inputs)} inputs given", f"it takes {len(model.inputs)}: one array each"
+        )
+    stream = bytearray()
+    for meta, array in zip(model.inputs, inputs, strict=True):
+        if array.dtype != np.dtype(meta.dtype) or array.shape != meta.shape:
+            raise UsageError(
+                f"model {model.name}, input {meta.name}",
+                f"{array.dtype}{list(array.shape)} given",
+                f"it takes {meta.dtype}{list(meta.shape)}",
+            )
+        stream += array.astype(_little(meta.dtype)).tobytes()
+    return bytes(stream)
+
+
+def _to_arrays(tensors: Sequence[TensorMeta], data: bytes) -> list[npt.NDArray[Any]]:
+    arrays: list[npt.NDArray[Any]] = []
+    offset = 0
+    for meta in tensors:
+        values = np.frombuffer(data[offset : offset + meta.nbytes], _little(meta.dtype))
+        arrays.append(values.astype(meta.dtype).reshape(meta.shape))
+        offset += meta.nbytes
+    return arrays
