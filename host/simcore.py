@@ -31,7 +31,7 @@ from intaglio.quantizer.errors import ToolError
 Array = npt.NDArray[np.generic]
 
 # What every library is compiled with before its own `cflags`.
-DEFAULT_FLAGS = ("-std=c11", "-O3", "-ffreestanding", "-fno-math-errno")
+DEFAULT_FLAGS = ("-std=c11", "-O3")
 
 STACK_BYTES = 64 * 1024
 
@@ -69,6 +69,7 @@ SECTIONS
     .vectors : {{ KEEP(*(.vectors)) }} > VECTORS
     .text : {{ *(.text .text.*) *(.rodata .rodata.*) }} > CODE
     .ARM.exidx : {{ *(.ARM.exidx*) }} > CODE
+    .stack (NOLOAD) : {{ *(.stack) }} > RAM
     .data : {{ *(.data .data.*) }} > RAM
     .bss (NOLOAD) : {{ *(.bss .bss.* COMMON) }} > RAM
     .intaglio.marks 0 : {{ KEEP(*(.intaglio.marks)) }}
@@ -192,10 +193,13 @@ def run_image(
     done = run_tool(command, timeout=timeout, cwd=work, allow_failure=True)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise ToolError(
-            f"{core.qemu_machine}", lines[0] if lines else f"QEMU's exit status is {done.returncode}",
-            "run it with one sample to see whether the model or the simulator is at fault",
-        )
+        what = lines[0] if lines else f"QEMU's exit status is {done.returncode}"
+        hint = "run it with one sample to see whether the model or the simulator is at fault"
+        if "Lockup" in what:
+            what, hint = "the core locked up", "the code faulted twice, or ran out of stack; report the model"
+        if marks and "plugin" in what:
+            hint = "counting needs a QEMU built with TCG plugins, as Debian's is"
+        raise ToolError(core.qemu_machine, what, hint)
     return (work / "out.bin").read_bytes(), read_counts(work / "counts.txt") if marks else []
 
 
@@ -249,6 +253,12 @@ def run_on_core(
         run = parse(stream, where, len(inputs))
         traces = _trace(lib, core, work / "traced", data, flags, timeout, where, run) if trace else None
         elf, flash = plain.elf.read_bytes(), flash_bytes(plain.objects)
+    stack = max((sample.stack_bytes for sample in run.samples), default=0)
+    if stack >= STACK_BYTES:
+        raise ToolError(
+            where, f"used more than {STACK_BYTES} bytes of stack",
+            "this is a fault of the generated code; report the model",
+        )
     layered = layered or counts
     return CoreResult(
         outputs=[sample.outputs for sample in run.samples],
@@ -259,7 +269,7 @@ def run_on_core(
         layer_counts=layered,
         marks_exact=exact,
         flash_bytes=flash,
-        stack_bytes=max((sample.stack_bytes for sample in run.samples), default=0),
+        stack_bytes=stack,
         input_info=run.inputs,
         output_info=run.outputs,
         elf=elf,

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,9 +80,15 @@ def core_flags(compiler: Compiler, core: Core) -> tuple[str, ...]:
 
 
 def run_tool(
-    command: Sequence[str], *, timeout: float, cwd: Path | None = None, allow_failure: bool = False
+    command: Sequence[str], *, timeout: float, cwd: Path | None = None, allow_failure: bool = False,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; it dies with its time-out and with this process.
+
+    Args:
+        timeout: seconds.
+        allow_failure: leave a non-zero exit status to the caller.
+        env: set beside the variables of this process.
 
     Raises:
         ToolError: it cannot start, runs out of time or, unless `allow_failure`, exits non-zero.
@@ -92,8 +98,8 @@ def run_tool(
     prefix = (keeper, "--pdeathsig", "KILL") if keeper else ()
     try:
         done = subprocess.run(
-            [*prefix, *command], cwd=cwd, timeout=timeout, capture_output=True, text=True, errors="replace",
-            stdin=subprocess.DEVNULL, check=False,
+            [*prefix, *command], cwd=cwd, timeout=timeout, env={**os.environ, **(env or {})},
+            capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, check=False,
         )
     except subprocess.TimeoutExpired:
         late = f"still running after {timeout:g} s"

@@ -10,7 +10,7 @@ enum { OPEN_READ_BINARY = 1, OPEN_WRITE_BINARY = 5, APPLICATION_EXIT = 0x20026 }
 
 uint32_t main_stack[MAIN_STACK_WORDS] __attribute__((aligned(8)));
 /* `invoke` runs on a stack of its own, painted before each call: what it used is what it overwrote. */
-static uint32_t invoke_stack[HARNESS_STACK_BYTES / 4u] __attribute__((aligned(8)));
+static uint32_t invoke_stack[HARNESS_STACK_BYTES / 4u] __attribute__((aligned(8), section(".stack")));
 static uint64_t arena_block[(INTAGLIO_ARENA_BYTES + 2u * HARNESS_GUARD_BYTES + 7u) / 8u];
 
 static uintptr_t input_file;

@@ -133,6 +133,14 @@ def test_stack_is_what_invoke_overwrote(tmp_path: Path) -> None:
     assert used(400) - used(100) == 1200
 
 
+def test_a_stack_that_overflows_is_named(tmp_path: Path) -> None:
+    library = write_tiny(
+        tmp_path, extra="volatile int32_t big[16384]; for (int i = 16383; i >= 0; i--) { big[i] = i; }"
+    )
+    with pytest.raises(ToolError, match=r"used more than 65536 bytes of stack|mps2-an385: the core locked up"):
+        run_on_core(library, CORES["cortex-m3"], [[samples(1)[0]]], count=False)
+
+
 @pytest.mark.parametrize(("extra", "message"), [
     ("bytes[25] = 1;", "sample 0 wrote 2 bytes after the end"),
     ("bytes[-1] = 1;", "sample 0 wrote 1 bytes before the start"),
