@@ -1,0 +1,5 @@
+"""`python -m intaglio.host.cli`."""
+
+from intaglio.host.cli import main
+
+main()

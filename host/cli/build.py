@@ -1,0 +1,132 @@
+"""Commands on boards: build, flash, simulate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from intaglio.host.cli.compiling import Activations, Data, Json, Ranges, compile_here, make_options
+from intaglio.host.cli.output import print_json, progress, table
+
+if TYPE_CHECKING:
+    from intaglio.host.build import FirmwareImage
+
+Models = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Model files, or folders that `intaglio compile` wrote; none builds a bare agent."),
+]
+BoardName = Annotated[str, typer.Option("--board", help="Board name; `intaglio doctor --boards` lists them.")]
+Out = Annotated[Path | None, typer.Option("-o", "--out", help="Build folder; build/firmware/BOARD when not given.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("build")(build_command)
+    app.command("flash")(flash_command)
+    app.command("simulate")(simulate_command)
+
+
+def build_here(
+    models: list[Path], board: str, out: Path | None, data: Path | None, ranges: str, activations: str
+) -> FirmwareImage:
+    """Compile the models that are files, then build the firmware."""
+    from intaglio.boards.board import load_board
+    from intaglio.host.build import build_firmware
+
+    target = load_board(board)
+    folder = out or Path("build") / "firmware" / board
+    libraries = []
+    for model in models:
+        if model.is_dir():
+            libraries.append(model)
+            continue
+        options = make_options(data, ranges, activations)
+        libraries.append(compile_here(model, folder / "libraries" / model.stem, board, None, options).folder)
+    return build_firmware(libraries, target, folder)
+
+
+def build_command(
+    board: BoardName,
+    models: Models = None,
+    out: Out = None,
+    data: Data = None,
+    ranges: Ranges = "mse",
+    activations: Activations = "int8",
+    json: Json = False,
+) -> None:
+    """Build firmware with PlatformIO; prove that it holds no float instruction.
+
+    Example: `intaglio build kws.tflite --board microbit`
+    """
+    with progress("building", None):
+        image = build_here(models or [], board, out, data, ranges, activations)
+    facts = {
+        "board": board,
+        "elf": str(image.elf),
+        "bin": str(image.bin),
+        "hex": str(image.hex),
+        "flash_bytes": image.flash_bytes,
+        "ram_bytes": image.ram_bytes,
+        "float_free": image.float_report.clean,
+        "findings": list(image.float_report.findings),
+    }
+    if json:
+        print_json(facts)
+    else:
+        table(f"firmware for {board}", ("fact", "value"), list(facts.items())[1:-1])
+        for finding in image.float_report.findings:
+            typer.echo(f"float: {finding}")
+    if not image.float_report.clean:
+        raise typer.Exit(1)
+
+
+def flash_command(
+    board: BoardName,
+    models: Models = None,
+    out: Out = None,
+    probe: Annotated[str | None, typer.Option("--probe", help="Serial number of the probe, when several.")] = None,
+    data: Data = None,
+    ranges: Ranges = "mse",
+    activations: Activations = "int8",
+) -> None:
+    """Build firmware and write it to the board's flash with pyOCD, OpenOCD or its mass-storage volume.
+
+    Example: `intaglio flash kws.tflite --board microbit`
+    """
+    from intaglio.boards.board import load_board
+    from intaglio.host.flash import flash
+
+    with progress("building", None) as bar:
+        image = build_here(models or [], board, out, data, ranges, activations)
+        bar.describe("flashing")
+        how = flash(load_board(board), image, probe=probe)
+    typer.echo(f"flashed {board} with {how}")
+
+
+def simulate_command(
+    board: BoardName,
+    models: Models = None,
+    out: Out = None,
+    data: Data = None,
+    ranges: Ranges = "mse",
+    activations: Activations = "int8",
+) -> None:
+    """Build firmware, start it in the simulator and keep its serial line open until interrupted.
+
+    Example: `intaglio simulate kws.tflite --board microbit`, then in another terminal
+    `intaglio models --port socket://127.0.0.1:PORT`
+    """
+    from intaglio.boards.board import load_board
+    from intaglio.host.simulate import Simulation
+
+    with progress("building", None):
+        image = build_here(models or [], board, out, data, ranges, activations)
+    with Simulation(load_board(board), image.elf, pty=True) as simulation:
+        typer.echo(f"{board} is running; its serial line is")
+        typer.echo(f"  {simulation.address}")
+        if simulation.pty_path:
+            typer.echo(f"  {simulation.pty_path}")
+        typer.echo("Ctrl-C ends it.")
+        simulation.wait()

@@ -1,0 +1,51 @@
+"""LiteRT's reference kernels as an oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from numpy.typing import NDArray
+
+from intaglio.quantizer.ir import Graph
+
+Array = NDArray[Any]
+
+
+def run_litert(
+    path: Path, graph: Graph, samples: Sequence[Sequence[Array]], tensors: Sequence[str]
+) -> list[tuple[str, list[Array]]]:
+    """Run a TFLite model with BUILTIN_REF kernels and return the tensors whose names both sides know.
+
+    Args:
+        path: the model.
+        graph: as our frontend reads it; an integer input may lie behind a QUANTIZE, then it is set there.
+        samples: per sample one integer array per graph input.
+        tensors: names of the tensors wanted.
+
+    Returns:
+        Per tensor, one flat int64 array per sample; tensors that LiteRT does not have are left out.
+    """
+    interpreter = Interpreter(
+        str(path),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    details = {d["name"]: d for d in interpreter.get_tensor_details() if d["name"]}
+    inputs = interpreter.get_input_details()
+    wanted = [t for t in tensors if t in details and np.prod(details[t]["shape"]) == graph.types[t].elements]
+    result: dict[str, list[Array]] = {t: [] for t in wanted}
+    for sample in samples:
+        for port, value, name in zip(inputs, sample, graph.inputs, strict=True):
+            kind = graph.types[name]
+            if port["dtype"] == np.float32 and not kind.dtype.is_float:
+                value = ((value.astype(np.float32) - kind.zero_point) * np.float32(kind.scale)).astype(np.float32)
+            interpreter.set_tensor(port["index"], value.reshape(port["shape"]).astype(port["dtype"]))
+        interpreter.invoke()
+        for t in wanted:
+            result[t].append(interpreter.get_tensor(details[t]["index"]).astype(np.int64).ravel())
+    return list(result.items())
