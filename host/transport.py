@@ -107,12 +107,12 @@ class SocketTransport:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @classmethod
-    def connect(cls, url: str) -> SocketTransport:
+    def connect(cls, url: str, release: Callable[[], None] | None = None) -> SocketTransport:
         host, _, port = url.removeprefix("socket://").rstrip("/").rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise UsageError(url, "not of the form socket://HOST:PORT", "for example socket://127.0.0.1:5555")
         try:
-            return cls(socket.create_connection((host.strip("[]"), int(port)), timeout=5), url)
+            return cls(socket.create_connection((host.strip("[]"), int(port)), timeout=5), url, release)
         except OSError as error:
             hint = "start the simulator or server that listens there"
             raise LinkError(url, f"cannot connect: {_reason(error)}", hint) from None
@@ -172,9 +172,7 @@ def _open_simulation(port: str) -> Transport:
     simulate = importlib.import_module("intaglio.host.simulate")
     simulation = simulate.Simulation(port.removeprefix("sim:"))
     try:
-        url = simulation.start()
-        transport = SocketTransport.connect(url)
+        return SocketTransport.connect(simulation.start(), release=simulation.close)
     except BaseException:
         simulation.close()
         raise
-    return SocketTransport.connect(url)

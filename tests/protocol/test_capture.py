@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import struct
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from bench import MockBoard
@@ -20,7 +27,7 @@ def count(client: Client, times: int, capture: bool = True) -> list[int | None]:
     return [client.predict("count", [np.array([1], np.int32)], capture=capture).record for _ in range(times)]
 
 
-def test_a_record_is_what_went_in_and_came_out(board: MockBoard, tmp_path) -> None:
+def test_a_record_is_what_went_in_and_came_out(board: MockBoard, tmp_path: Path) -> None:
     a = np.array([1, -2, 127, -128], np.int8)
     b = np.array([[1000, -32768, 32767], [5, -6, 7]], np.int16)
     with Client(board.transport()) as client, Store(tmp_path / "s.db") as store:
@@ -39,7 +46,7 @@ def test_a_record_is_what_went_in_and_came_out(board: MockBoard, tmp_path) -> No
         assert client.capture_status() == {"pending": 0, "used": 0, "dropped": 0, "next": 1}
 
 
-def test_a_record_beyond_a_frame_and_around_the_end_of_the_ring(board: MockBoard, tmp_path) -> None:
+def test_a_record_beyond_a_frame_and_around_the_end_of_the_ring(board: MockBoard, tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     with Client(board.transport()) as client, Store(tmp_path / "s.db") as store:
         count(client, RING // COUNT_RECORD - 9)
@@ -89,7 +96,7 @@ def test_one_of_every_n_is_sampled(board: MockBoard) -> None:
         assert count(client, 2) == [3, 4]
 
 
-def test_records_stay_until_acknowledged(board: MockBoard, tmp_path) -> None:
+def test_records_stay_until_acknowledged(board: MockBoard, tmp_path: Path) -> None:
     with Client(board.transport()) as client:
         count(client, 5)
         assert [r.sequence for r in client.records()] == [0, 1, 2, 3, 4]
@@ -113,7 +120,7 @@ def test_an_acknowledgement_for_another_boot_frees_nothing(board: MockBoard) -> 
         assert client.capture_status()["pending"] == 1
 
 
-def test_nothing_is_acknowledged_that_the_store_refused(board: MockBoard, tmp_path) -> None:
+def test_nothing_is_acknowledged_that_the_store_refused(board: MockBoard, tmp_path: Path) -> None:
     with Client(board.transport()) as client, Store(tmp_path / "s.db") as store:
         count(client, 40)
         store._db.execute("PRAGMA max_page_count=1")  # SQLite's own way of running out of space
@@ -131,7 +138,7 @@ def test_nothing_is_acknowledged_that_the_store_refused(board: MockBoard, tmp_pa
         assert [r.sequence for r in store.query()] == list(range(pending[-1] + 1))
 
 
-def test_boots_are_told_apart(board: MockBoard, tmp_path) -> None:
+def test_boots_are_told_apart(board: MockBoard, tmp_path: Path) -> None:
     with Store(tmp_path / "s.db") as store:
         for _ in range(3):
             with Client(board.transport()) as client:
@@ -140,3 +147,30 @@ def test_boots_are_told_apart(board: MockBoard, tmp_path) -> None:
             board.reboot()
         assert store.count() == 6
         assert len({record.boot for record in store.query()}) == 3
+
+
+def test_a_host_killed_at_any_moment_loses_nothing_and_stores_nothing_twice(board: MockBoard, tmp_path: Path) -> None:
+    """40 hosts predict, capture and drain until SIGKILL; the board stays up."""
+    path = tmp_path / "s.db"
+    rng = random.Random(8)
+    for _ in range(40):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                with Client(board.transport()) as client, Store(path) as store:
+                    while True:
+                        count(client, rng.randrange(1, 8))
+                        client.drain(store, batch=3)
+            finally:
+                os._exit(1)
+        time.sleep(rng.uniform(0.02, 0.08))
+        os.kill(pid, signal.SIGKILL)
+        assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    with Client(board.transport()) as client, Store(path) as store:
+        client.drain(store)
+        status = client.capture_status()
+        assert (status["pending"], status["dropped"]) == (0, 0)
+        assert status["next"] > 100
+        found = [(record.sequence, *struct.unpack("<i", record.outputs)) for record in store.query()]
+        # the model counts: record n holds its n+1st prediction
+        assert found == [(n, n + 1) for n in range(status["next"])]
