@@ -22,6 +22,7 @@ _RULE = re.compile(r"^([\w-]+) = \{(\})?$")
 _FIELD = re.compile(r"^    (\"?\w+\"?) => ([^;]*?),\s*(?:; (.*))?$")
 _ALIAS = re.compile(r"^([\w-]+) = ([^{\d].*)$")
 _MOST_ITEMS = 16  # zcbor wants a bound for `*`; every array here states its own
+_LONGEST_REASON = 160  # characters; zcbor quotes whole messages
 
 Message = dict[str, Any]
 
@@ -89,7 +90,7 @@ class Schema:
         try:
             wire = cbor2.CBORDecoder(stream).decode()
         except Exception as error:  # the decoder raises what its tags' constructors raise, too
-            raise MessageError(f"not CBOR: {error}") from None
+            raise MessageError(f"not CBOR: {_line(error)}") from None
         if stream.tell() != len(data):
             raise MessageError(f"{len(data) - stream.tell()} bytes behind the CBOR item")
         self._validate(rule, wire)
@@ -133,7 +134,12 @@ class Schema:
             with contextlib.redirect_stdout(noise):
                 _translators()[rule].validate_obj(wire)
         except Exception as error:  # CddlValidationError, and what odd types make it raise
-            raise MessageError(f"not a {rule}: {error}") from None
+            raise MessageError(f"not a {rule}: {_line(error)}") from None
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "..."
 
 
 @cache

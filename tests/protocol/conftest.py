@@ -19,7 +19,8 @@ def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def program(codec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("board") / "mock_board"
-    return compile_c("gcc", [*agent_sources(), BOARD / "mock_board.c"], codec, out, *SANITIZE)
+    sources = [*agent_sources(), BOARD / "mock_board.c", BOARD / "mock_models.c"]
+    return compile_c("gcc", sources, codec, out, *SANITIZE)
 
 
 @pytest.fixture

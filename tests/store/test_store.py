@@ -113,20 +113,34 @@ def test_json_lines(store: Store, tmp_path: Path) -> None:
         "cycles": 17,
         "inputs": [
             {
-                **{"name": "x", "dtype": "int8", "shape": [2, 3], "scale": 0.5, "scale_bits": 0x3F000000},
-                **{"zero_point": -3, "values": list(struct.unpack("<6b", records[1].inputs[:6]))},
+                "name": "x",
+                "dtype": "int8",
+                "shape": [2, 3],
+                "scale": 0.5,
+                "scale_bits": 0x3F000000,
+                "zero_point": -3,
+                "values": list(struct.unpack("<6b", records[1].inputs[:6])),
             },
             {
                 # binary32's nearest to 0.1, not 0.1
-                **{"name": "y", "dtype": "int16", "shape": [2], "scale": 0.10000000149011612},
-                **{"scale_bits": 0x3DCCCCCD, "zero_point": 0},
+                "name": "y",
+                "dtype": "int16",
+                "shape": [2],
+                "scale": 0.10000000149011612,
+                "scale_bits": 0x3DCCCCCD,
+                "zero_point": 0,
                 "values": list(struct.unpack("<2h", records[1].inputs[6:])),
             },
         ],
         "outputs": [
             {
-                **{"name": "z", "dtype": "int32", "shape": [1], "scale": None, "scale_bits": 0},
-                **{"zero_point": 0, "values": list(struct.unpack("<i", records[1].outputs))},
+                "name": "z",
+                "dtype": "int32",
+                "shape": [1],
+                "scale": None,
+                "scale_bits": 0,
+                "zero_point": 0,
+                "values": list(struct.unpack("<i", records[1].outputs)),
             }
         ],
     }
@@ -159,7 +173,7 @@ def test_parquet(store: Store, tmp_path: Path) -> None:
 
 def test_exports_are_whole_or_not_there(store: Store, tmp_path: Path) -> None:
     store.add([make(n) for n in range(50)])
-    with pytest.raises(UsageError, match="end it in .jsonl or .parquet"):
+    with pytest.raises(UsageError, match=r"end it in \.jsonl or \.parquet"):
         export(store.query(), tmp_path / "out.csv")
     with pytest.raises(StoreError, match="cannot be written: no such file"):
         export(store.query(), tmp_path / "nowhere" / "out.jsonl")
