@@ -3,21 +3,17 @@
 A message is the 8-byte header of SMP version 2 (the Simple Management Protocol of MCUmgr: operation and
 version, flags, length, group, sequence number, command id; big-endian) and one CBOR map, described in
 `protocol.cddl`.
-The C header `wire.h` of the agent is generated from the table here.
+The agent's constants and codec are generated from the table here and that file (`codecgen`).
 """
 
 from __future__ import annotations
 
 import struct
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from intaglio.host.schema import CDDL, Message, MessageError, load_schema
-from intaglio.quantizer.errors import ToolError
+from intaglio.host.schema import Message, MessageError, load_schema
 
 WIRE_VERSION = 1
 PACKAGE_VERSION = 1
@@ -104,9 +100,7 @@ CONFIG_SET = Command("config", Group.DEVICE, 3, Op.WRITE, "config", ("config",))
 RESET_STATISTICS = Command("reset statistics", Group.DEVICE, 4, Op.WRITE, "nothing", ("nothing",))
 LIST = Command("list", Group.MODEL, 0, Op.READ, "list-request", ("list-response",))
 DESCRIBE = Command("describe", Group.MODEL, 1, Op.READ, "describe-request", ("describe-response",))
-PREDICT = Command(
-    "predict", Group.MODEL, 2, Op.WRITE, "predict-request", ("predict-more", "predict-response")
-)
+PREDICT = Command("predict", Group.MODEL, 2, Op.WRITE, "predict-request", ("predict-more", "predict-response"))
 OUTPUT = Command("output", Group.MODEL, 3, Op.READ, "output-request", ("output-response",))
 CAPTURE_STATUS = Command("capture status", Group.CAPTURE, 0, Op.READ, "nothing", ("capture-status",))
 CAPTURE_DATA = Command("capture data", Group.CAPTURE, 1, Op.READ, "capture-request", ("capture-response",))
@@ -182,9 +176,7 @@ def pack_request(command: Command, sequence: int, values: Message) -> bytes:
     Raises:
         MessageError: the values are not those of the command.
     """
-    return pack(
-        command.op, command.group, sequence, command.id, load_schema().encode(command.request, values)
-    )
+    return pack(command.op, command.group, sequence, command.id, load_schema().encode(command.request, values))
 
 
 def unpack_event(header: Header, body: bytes) -> tuple[Event, Message]:
@@ -199,33 +191,6 @@ def unpack_event(header: Header, body: bytes) -> tuple[Event, Message]:
     raise MessageError(f"no event has group {header.group} and id {header.id}")
 
 
-def wire_header() -> str:
-    """Text of `wire.h`: the table above as C enumerators."""
-    ids = {f"WIRE_{row.name.upper().replace(' ', '_')}": row.id for row in (*COMMANDS, *EVENTS)}
-    return "\n".join(
-        [
-            "/* Generated from the table in host/protocol.py. */",
-            "#ifndef INTAGLIO_WIRE_H",
-            "#define INTAGLIO_WIRE_H",
-            "",
-            f"enum {{ WIRE_VERSION = {WIRE_VERSION}, PACKAGE_VERSION = {PACKAGE_VERSION} }};",
-            f"enum {{ WIRE_LABEL_BYTES = {LABEL_BYTES} }};",
-            _enum("wire_op", {f"WIRE_{op.name}": op.value for op in Op}),
-            _enum("wire_group", {f"WIRE_GROUP_{group.name}": group.value for group in Group}),
-            _enum("wire_id", ids),
-            _enum("wire_reason", {f"WIRE_{reason.name}": reason.value for reason in Reason}),
-            "",
-            "#endif",
-            "",
-        ]
-    )
-
-
-def _enum(name: str, values: dict[str, int]) -> str:
-    body = "".join(f"    {key} = {value},\n" for key, value in values.items())
-    return f"enum {name} {{\n{body}}};"
-
-
 # zcbor's logging would include <stdio.h>, which a freestanding compiler does not have.
 CODEC_FLAGS = ("-DZCBOR_PRINT_FUNC(...)=((void)0)",)
 
@@ -233,53 +198,15 @@ CODEC_FLAGS = ("-DZCBOR_PRINT_FUNC(...)=((void)0)",)
 def generate_codec(out: Path) -> list[Path]:
     """Writes what the agent is compiled with beside its own sources, into the folder `out`.
 
-    zcbor's generated codec (`codec_*`) and C runtime (`zcbor_*`), `wire.h`, and `intaglio_abi.h`. The folder
-    goes on the include path as a system folder (`-isystem`), since zcbor's files do not pass the project's
+    zcbor's C runtime (`zcbor_*`) and message structs, the tables of the codec, `wire.h`, and `intaglio_abi.h`. The
+    folder goes on the include path as a system folder (`-isystem`), since zcbor's files do not pass the project's
     warnings; compile with `CODEC_FLAGS`. Files that have not changed are not touched.
 
     Returns: the files; those that end in `.c` are to be compiled.
 
     Raises:
-        ToolError: zcbor is missing or fails.
+        ToolError: zcbor fails.
     """
-    import zcbor
+    from intaglio.host.codecgen import write_codec
 
-    runtime = Path(zcbor.__file__).parent
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        generated = _run_zcbor(Path(scratch))
-        files = [_write(out / path.name, path.read_text(encoding="utf-8")) for path in generated]
-    for pattern in ("src/zcbor_[cde]*.c", "include/zcbor_*.h"):
-        sources = sorted(runtime.glob(pattern))
-        files += [_write(out / path.name, path.read_text(encoding="utf-8")) for path in sources]
-    files.append(_write(out / "wire.h", wire_header()))
-    files.append(_write(out / "intaglio_abi.h", _abi_header()))
-    return files
-
-
-def _run_zcbor(out: Path) -> list[Path]:
-    maps = [name for row in COMMANDS for name in (row.request, *row.responses)]
-    entries = dict.fromkeys([*maps, *(event.body for event in EVENTS), "error-response"])
-    # Through the interpreter: the `zcbor` script need not be on the PATH.
-    command = [sys.executable, "-c", "from zcbor import main; main()", "code", "-c", str(CDDL)]
-    command += ["--decode", "--encode", "--short-names", "--entry-types", *entries]
-    command += ["--output-c", str(out / "codec.c"), "--output-h", str(out / "codec.h")]
-    command += ["--output-h-types", str(out / "codec_types.h")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ToolError("zcbor", f"cannot generate the codec: {last}", "pip install 'zcbor>=0.9.1' 'cbor2<6'")
-    return sorted(out.glob("codec*"))
-
-
-def _abi_header() -> str:
-    from importlib.resources import files
-
-    template = files("intaglio.codegen") / "templates" / "abi.h.j2"
-    return "#include <stdint.h>\n\n" + template.read_text(encoding="utf-8")
-
-
-def _write(path: Path, text: str) -> Path:
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
-    return path
+    return write_codec(out)

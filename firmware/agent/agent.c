@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#include "codec_decode.h"
-#include "codec_encode.h"
 #include "commands.h"
 
 enum {
@@ -17,158 +15,165 @@ enum {
 };
 
 struct command {
+    command_handler *handle;
     uint8_t group;
     uint8_t id;
     uint8_t op;
-    bool bare; /* takes no arguments */
-    command_handler *handle;
+    uint8_t request;  /* enum codec_map */
+    uint8_t response; /* enum codec_map; the handler may choose another */
 };
+
+#define DEVICE(id, op, request, response, handle)                                                            \
+    {command_##handle, WIRE_GROUP_DEVICE, WIRE_##id, WIRE_##op, CODEC_##request, CODEC_##response}
+#define MODEL(id, op, request, response, handle)                                                             \
+    {command_##handle, WIRE_GROUP_MODEL, WIRE_##id, WIRE_##op, CODEC_##request, CODEC_##response}
+#define CAPTURE(id, op, request, response, handle)                                                           \
+    {command_##handle, WIRE_GROUP_CAPTURE, WIRE_##id, WIRE_##op, CODEC_##request, CODEC_##response}
 
 static const struct command commands[] = {
-    {WIRE_GROUP_DEVICE, WIRE_HELLO, WIRE_WRITE, false, command_hello},
-    {WIRE_GROUP_DEVICE, WIRE_HEARTBEAT, WIRE_READ, true, command_heartbeat},
-    {WIRE_GROUP_DEVICE, WIRE_TIME, WIRE_READ, true, command_time_get},
-    {WIRE_GROUP_DEVICE, WIRE_TIME, WIRE_WRITE, false, command_time_set},
-    {WIRE_GROUP_DEVICE, WIRE_CONFIG, WIRE_READ, true, command_config_get},
-    {WIRE_GROUP_DEVICE, WIRE_CONFIG, WIRE_WRITE, false, command_config_set},
-    {WIRE_GROUP_DEVICE, WIRE_RESET_STATISTICS, WIRE_WRITE, true, command_reset_statistics},
-    {WIRE_GROUP_MODEL, WIRE_LIST, WIRE_READ, false, command_list},
-    {WIRE_GROUP_MODEL, WIRE_DESCRIBE, WIRE_READ, false, command_describe},
-    {WIRE_GROUP_MODEL, WIRE_PREDICT, WIRE_WRITE, false, command_predict},
-    {WIRE_GROUP_MODEL, WIRE_OUTPUT, WIRE_READ, false, command_output},
-    {WIRE_GROUP_CAPTURE, WIRE_CAPTURE_STATUS, WIRE_READ, true, command_capture_status},
-    {WIRE_GROUP_CAPTURE, WIRE_CAPTURE_DATA, WIRE_READ, false, command_capture_data},
-    {WIRE_GROUP_CAPTURE, WIRE_CAPTURE_ACK, WIRE_WRITE, false, command_capture_ack},
+    DEVICE(HELLO, WRITE, HELLO_REQUEST, HELLO_RESPONSE, hello),
+    DEVICE(HEARTBEAT, READ, NOTHING, HEARTBEAT, heartbeat),
+    DEVICE(TIME, READ, NOTHING, TIME_RESPONSE, time_get),
+    DEVICE(TIME, WRITE, TIME_REQUEST, TIME_RESPONSE, time_set),
+    DEVICE(CONFIG, READ, NOTHING, CONFIG, config_get),
+    DEVICE(CONFIG, WRITE, CONFIG, CONFIG, config_set),
+    DEVICE(RESET_STATISTICS, WRITE, NOTHING, NOTHING, reset_statistics),
+    MODEL(LIST, READ, LIST_REQUEST, LIST_RESPONSE, list),
+    MODEL(DESCRIBE, READ, DESCRIBE_REQUEST, DESCRIBE_RESPONSE, describe),
+    MODEL(PREDICT, WRITE, PREDICT_REQUEST, PREDICT_MORE, predict),
+    MODEL(OUTPUT, READ, OUTPUT_REQUEST, OUTPUT_RESPONSE, output),
+    CAPTURE(CAPTURE_STATUS, READ, NOTHING, CAPTURE_STATUS, capture_status),
+    CAPTURE(CAPTURE_DATA, READ, CAPTURE_REQUEST, CAPTURE_RESPONSE, capture_data),
+    CAPTURE(CAPTURE_ACK, WRITE, ACK_REQUEST, ACK_RESPONSE, capture_ack),
 };
 
-static void write_header(uint8_t *message, uint8_t op, size_t length, uint16_t group, uint8_t sequence,
-                         uint8_t id) {
+/* Completes the message whose map of `length` bytes stands behind HEADER_BYTES; returns the length of it all.
+ */
+static size_t write_header(uint8_t *message, uint8_t op, size_t length, const uint8_t group[2],
+                           uint8_t sequence, uint8_t id) {
     message[0] = (uint8_t)(VERSION_2 | op);
     message[1] = 0;
     message[2] = (uint8_t)(length >> 8);
     message[3] = (uint8_t)length;
-    message[4] = (uint8_t)(group >> 8);
-    message[5] = (uint8_t)group;
+    message[4] = group[0];
+    message[5] = group[1];
     message[6] = sequence;
     message[7] = id;
+    return HEADER_BYTES + length;
 }
 
-static void send_event(struct agent *agent, uint8_t *message, uint8_t id, size_t length) {
-    write_header(message, WIRE_WRITE, length, WIRE_GROUP_DEVICE, agent->event_sequence++, id);
-    frame_send(message, HEADER_BYTES + length);
+static void send_event(struct agent *agent, uint8_t id, const struct answer *event) {
+    static const uint8_t group[2] = {0, WIRE_GROUP_DEVICE};
+    uint8_t message[EVENT_BYTES];
+    const size_t length =
+        codec_encode(event->map, &event->as, &message[HEADER_BYTES], EVENT_BYTES - HEADER_BYTES - CRC_BYTES);
+
+    frame_send(message, write_header(message, WIRE_WRITE, length, group, agent->event_sequence++, id));
 }
 
 static void send_boot(struct agent *agent) {
-    uint8_t message[EVENT_BYTES];
-    uint8_t id[32];
-    size_t length;
-    const struct boot_event event = {
-        .wire = WIRE_VERSION,
-        .device = {.value = id, .len = hal_unique_id(id, sizeof id)},
-    };
     static const uint8_t delimiter = 0;
+    struct answer event = {.map = CODEC_BOOT_EVENT};
 
     /* Ends what a frame cut off by the reset has left on the line. */
     hal_serial_write(&delimiter, 1);
-    if (cbor_encode_boot_event(&message[HEADER_BYTES], EVENT_BYTES - HEADER_BYTES - CRC_BYTES, &event,
-                               &length) == 0) {
-        send_event(agent, message, WIRE_BOOT_EVENT, length);
-    }
+    event.as.boot_event.wire = WIRE_VERSION;
+    event.as.boot_event.device.value = event.id;
+    event.as.boot_event.device.len = hal_unique_id(event.id, ID_BYTES);
+    send_event(agent, WIRE_BOOT_EVENT, &event);
 }
 
 static void send_fault(struct agent *agent) {
-    const struct hal_fault *fault = &agent->fault;
-    uint8_t message[EVENT_BYTES];
-    size_t length;
-    const struct fault_event event = {
-        .kind = fault->kind,
-        .u32_m = {fault->r0, fault->r1, fault->r2, fault->r3, fault->r12, fault->lr, fault->pc, fault->xpsr,
-                  fault->sp, fault->exc_return, fault->cfsr, fault->hfsr, fault->mmfar, fault->bfar},
-        .u32_m_count = 14,
-    };
+    struct answer event = {.map = CODEC_FAULT_EVENT};
+    struct fault_event *to = &event.as.fault_event;
 
-    if (cbor_encode_fault_event(&message[HEADER_BYTES], EVENT_BYTES - HEADER_BYTES - CRC_BYTES, &event,
-                                &length) == 0) {
-        send_event(agent, message, WIRE_FAULT_EVENT, length);
-    }
+    _Static_assert(sizeof agent->fault == sizeof to->kind + sizeof to->u32_m,
+                   "kind and the registers, in order");
+    to->kind = agent->fault.kind;
+    memcpy(to->u32_m, &agent->fault.r0, sizeof to->u32_m);
+    to->u32_m_count = sizeof to->u32_m / sizeof to->u32_m[0];
+    send_event(agent, WIRE_FAULT_EVENT, &event);
 }
 
 static bool send_beat(struct agent *agent) {
-    uint8_t message[EVENT_BYTES];
-    struct exchange exchange = {
-        .response = &message[HEADER_BYTES],
-        .room = EVENT_BYTES - HEADER_BYTES - CRC_BYTES,
-    };
+    struct answer event = {.map = CODEC_HEARTBEAT};
+    const uint64_t now = hal_time_us();
 
-    if (agent->config.beat == 0 || hal_time_us() < agent->next_beat) {
+    if (agent->config.beat == 0 || now < agent->next_beat) {
         return false;
     }
-    agent->next_beat = hal_time_us() + (uint64_t)agent->config.beat * BEAT_UNIT_US;
-    if (command_heartbeat(agent, &exchange) == WIRE_OK) {
-        send_event(agent, message, WIRE_HEARTBEAT, exchange.response_size);
-    }
+    agent->next_beat = now + (uint64_t)agent->config.beat * BEAT_UNIT_US;
+    (void)command_heartbeat(agent, &event.as, &event);
+    send_event(agent, WIRE_HEARTBEAT, &event);
     return true;
 }
 
-static bool is_empty_map(const struct exchange *exchange) {
-    size_t used;
-    const int error = cbor_decode_nothing(exchange->request, exchange->request_size, NULL, &used);
+static enum wire_reason obey(struct agent *agent, const uint8_t *message, size_t length,
+                             struct answer *answer) {
+    const uint8_t *map = &message[HEADER_BYTES];
+    const size_t map_bytes = length - HEADER_BYTES;
+    union codec_any request;
 
-    return decoded(exchange, error, used) == WIRE_OK;
-}
-
-static enum wire_reason obey(struct agent *agent, uint16_t group, uint8_t id, uint8_t op,
-                             struct exchange *exchange) {
+    if ((message[0] & VERSION_MASK) != VERSION_2 || ((size_t)message[2] << 8 | message[3]) != map_bytes) {
+        return WIRE_MALFORMED;
+    }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         const struct command *command = &commands[i];
 
-        if (command->group == group && command->id == id && command->op == op) {
-            if (command->bare && !is_empty_map(exchange)) {
-                return WIRE_MALFORMED;
-            }
-            return command->handle(agent, exchange);
+        if (message[4] == 0 && message[5] == command->group && message[7] == command->id &&
+            (message[0] & OP_MASK) == command->op) {
+            answer->map = (enum codec_map)command->response;
+            return codec_decode((enum codec_map)command->request, map, map_bytes, &request)
+                       ? command->handle(agent, &request, answer)
+                       : WIRE_MALFORMED;
         }
     }
     return WIRE_UNSUPPORTED;
 }
 
-static void respond(struct agent *agent, const uint8_t *message, size_t length) {
-    const uint8_t op = message[0] & OP_MASK;
-    const uint16_t group = (uint16_t)(message[4] << 8 | message[5]);
-    const size_t announced = (size_t)message[2] << 8 | message[3];
-    struct exchange exchange = {
-        .request = &message[HEADER_BYTES],
-        .request_size = length - HEADER_BYTES,
-        .response = &agent->out[HEADER_BYTES],
-        .room = AGENT_FRAME_BYTES - HEADER_BYTES - CRC_BYTES,
+/* The error response of SMP version 2, {"err": {"group": group, "rc": reason}}: with text keys, unlike all
+ * other maps, and of one length. */
+static size_t write_error(uint8_t *map, const uint8_t group[2], enum wire_reason reason) {
+    static const uint8_t pattern[] = {
+        0xA1, 0x63, 'e', 'r', 'r', 0xA2, 0x65, 'g', 'r', 'o', 'u', 'p', 0x19, 0, 0, 0x62, 'r', 'c', 0,
     };
-    enum wire_reason reason = WIRE_MALFORMED;
+    enum { GROUP_AT = 13, REASON_AT = 18 };
 
-    if ((message[0] & VERSION_MASK) == VERSION_2 && announced == exchange.request_size) {
-        reason = obey(agent, group, message[7], op, &exchange);
+    memcpy(map, pattern, sizeof pattern);
+    map[GROUP_AT] = group[0];
+    map[GROUP_AT + 1] = group[1];
+    map[REASON_AT] = (uint8_t)reason;
+    return sizeof pattern;
+}
+
+static void respond(struct agent *agent, const uint8_t *message, size_t length) {
+    uint8_t *map = &agent->out[HEADER_BYTES];
+    size_t map_bytes = 0;
+    struct answer answer;
+    enum wire_reason reason = obey(agent, message, length, &answer);
+
+    if (reason == WIRE_OK) {
+        map_bytes = codec_encode(answer.map, &answer.as, map, AGENT_FRAME_BYTES - HEADER_BYTES - CRC_BYTES);
+        reason = map_bytes == 0 ? WIRE_UNKNOWN : WIRE_OK;
     }
     if (reason != WIRE_OK) {
-        const struct error_response response = {.err = {.group = group, .rc = (uint32_t)reason}};
-
-        (void)cbor_encode_error_response(exchange.response, exchange.room, &response,
-                                         &exchange.response_size);
+        map_bytes = write_error(map, &message[4], reason);
     }
-    write_header(agent->out, (uint8_t)(op + 1u), exchange.response_size, group, message[6], message[7]);
-    agent->response_length = HEADER_BYTES + exchange.response_size;
+    agent->response_length = write_header(agent->out, (uint8_t)((message[0] & OP_MASK) + 1u), map_bytes,
+                                          &message[4], message[6], message[7]);
 }
 
 static void take_message(struct agent *agent) {
     const uint8_t *message = agent->in.bytes;
     const size_t length = agent->in.length;
-    const bool first = !agent->greeted;
+    const bool greeted = agent->greeted;
 
     if (length < HEADER_BYTES) {
         agent->counters.bad++;
         return;
     }
-    const uint8_t op = message[0] & OP_MASK;
-    if (op != WIRE_READ && op != WIRE_WRITE) {
-        return; /* not a request: an echo of our own, or noise of another protocol */
+    if ((message[0] & OP_MASK) != WIRE_READ && (message[0] & OP_MASK) != WIRE_WRITE) {
+        return; /* not a request: an echo of our own, or another protocol */
     }
     const uint32_t crc = crc32(message, length);
     const bool repeated =
@@ -178,7 +183,7 @@ static void take_message(struct agent *agent) {
         respond(agent, message, length);
     }
     frame_send(agent->out, agent->response_length);
-    if (first && agent->greeted && agent->fault_waiting) {
+    if (agent->fault_waiting && !greeted && agent->greeted) {
         agent->fault_waiting = false;
         send_fault(agent);
     }

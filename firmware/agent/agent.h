@@ -12,13 +12,8 @@
 #include "intaglio_abi.h"
 
 #include "capture.h"
+#include "codec.h"
 #include "framing.h"
-
-struct agent_config {
-    uint32_t every;  /* one of this many predictions that ask for capture is recorded; 0: none */
-    uint32_t policy; /* enum capture_policy */
-    uint32_t beat;   /* milliseconds between heartbeats sent unasked; 0: none */
-};
 
 struct agent_counters {
     uint32_t bad;         /* frames whose COBS or CRC was wrong */
@@ -46,7 +41,7 @@ struct agent {
     uint64_t next_beat;
     uint32_t last_cycles;
     uint32_t until_sample; /* predictions asking for capture that are passed over before the next record */
-    struct agent_config config;
+    struct config config;  /* of protocol.cddl */
     struct agent_counters counters;
     struct agent_transfer transfer;
     struct hal_fault fault;

@@ -2,9 +2,6 @@
 
 #include <string.h>
 
-#include "codec_decode.h"
-#include "codec_encode.h"
-
 enum { RANK_MOST = 8 };
 
 static const struct intaglio_model *model_at(const struct agent *agent, uint32_t index) {
@@ -55,59 +52,52 @@ static struct zcbor_string read_outputs(const struct intaglio_model *model, cons
     return data;
 }
 
-enum wire_reason command_list(struct agent *agent, struct exchange *exchange) {
-    struct list_request request;
-    size_t used;
-    const int error = cbor_decode_list_request(exchange->request, exchange->request_size, &request, &used);
+enum wire_reason command_list(struct agent *agent, const union codec_any *request, struct answer *answer) {
+    const struct intaglio_model *model = model_at(agent, request->list_request.model);
+    struct list_response *to = &answer->as.list_response;
 
-    if (decoded(exchange, error, used) != WIRE_OK) {
-        return WIRE_MALFORMED;
-    }
-    const struct intaglio_model *model = model_at(agent, request.model);
     if (model == NULL) {
         return WIRE_NOT_FOUND;
     }
-    const struct list_response response = {
-        .name = wire_label(model->name),
-        .digest = {.value = model->digest, .len = sizeof model->digest},
-        .abi = model->abi_version,
-        .arena = model->arena_bytes,
-        .state = model->state_bytes,
-        .layers = model->layer_count,
-        .inputs = model->input_count,
-        .outputs = model->output_count,
-    };
-    return encoded(
-        cbor_encode_list_response(exchange->response, exchange->room, &response, &exchange->response_size));
+    to->name = wire_label(model->name);
+    to->digest.value = model->digest;
+    to->digest.len = sizeof model->digest;
+    to->abi = model->abi_version;
+    to->arena = model->arena_bytes;
+    to->state = model->state_bytes;
+    to->layers = model->layer_count;
+    to->inputs = model->input_count;
+    to->outputs = model->output_count;
+    return WIRE_OK;
 }
 
-enum wire_reason command_describe(struct agent *agent, struct exchange *exchange) {
-    struct describe_request request;
-    size_t used;
-    const int error =
-        cbor_decode_describe_request(exchange->request, exchange->request_size, &request, &used);
+enum wire_reason command_describe(struct agent *agent, const union codec_any *request,
+                                  struct answer *answer) {
+    const struct intaglio_model *model = model_at(agent, request->describe_request.model);
+    struct describe_response *to = &answer->as.describe_response;
+    uint32_t index = request->describe_request.tensor;
+    const struct intaglio_tensor *tensor;
 
-    if (decoded(exchange, error, used) != WIRE_OK) {
-        return WIRE_MALFORMED;
-    }
-    const struct intaglio_model *model = model_at(agent, request.model);
-    if (model == NULL || request.tensor >= (uint32_t)model->input_count + model->output_count) {
+    if (model == NULL) {
         return WIRE_NOT_FOUND;
     }
-    const struct intaglio_tensor *tensor = request.tensor < model->input_count
-                                               ? &model->inputs[request.tensor]
-                                               : &model->outputs[request.tensor - model->input_count];
-    struct describe_response response = {
-        .name = wire_label(tensor->name),
-        .dtype = tensor->dtype,
-        .i32_m_count = tensor->rank < RANK_MOST ? tensor->rank : RANK_MOST,
-        .size = tensor->bytes,
-        .scale = tensor->scale_bits,
-        .zero = tensor->zero_point,
-    };
-    memcpy(response.i32_m, tensor->shape, response.i32_m_count * sizeof response.i32_m[0]);
-    return encoded(cbor_encode_describe_response(exchange->response, exchange->room, &response,
-                                                 &exchange->response_size));
+    if (index < model->input_count) {
+        tensor = &model->inputs[index];
+    } else {
+        index -= model->input_count;
+        if (index >= model->output_count) {
+            return WIRE_NOT_FOUND;
+        }
+        tensor = &model->outputs[index];
+    }
+    to->name = wire_label(tensor->name);
+    to->dtype = tensor->dtype;
+    to->i32_m_count = tensor->rank < RANK_MOST ? tensor->rank : RANK_MOST;
+    memcpy(to->i32_m, tensor->shape, to->i32_m_count * sizeof to->i32_m[0]);
+    to->size = tensor->bytes;
+    to->scale = tensor->scale_bits;
+    to->zero = tensor->zero_point;
+    return WIRE_OK;
 }
 
 /* Whether this prediction, which asked for capture, is the one of `every` that is recorded. */
@@ -124,12 +114,13 @@ static bool sampled(struct agent *agent) {
 }
 
 static enum wire_reason run(struct agent *agent, const struct predict_request *request,
-                            struct exchange *exchange) {
+                            struct answer *answer) {
     const struct intaglio_model *model = agent->models[request->model];
+    struct predict_response *to = &answer->as.predict_response;
     void *arena = agent->arenas[request->model];
+    const uint32_t output_bytes = stream_bytes(model->outputs, model->output_count);
     struct capture_header header = {
-        .total = stream_bytes(model->inputs, model->input_count) +
-                 stream_bytes(model->outputs, model->output_count),
+        .total = stream_bytes(model->inputs, model->input_count) + output_bytes,
         .model = request->model,
     };
     const bool capture = request->capture && sampled(agent) &&
@@ -144,7 +135,7 @@ static enum wire_reason run(struct agent *agent, const struct predict_request *r
     const uint32_t cycles = hal_cycles();
     header.up = hal_time_us();
     const int status = model->invoke(arena);
-    const uint32_t us = (uint32_t)(hal_time_us() - header.up);
+    to->us = (uint32_t)(hal_time_us() - header.up);
     header.cycles = hal_cycles() - cycles;
 
     agent->last_cycles = header.cycles;
@@ -160,72 +151,56 @@ static enum wire_reason run(struct agent *agent, const struct predict_request *r
         capture_commit(&agent->ring, &header);
     }
     agent->transfer.finished = true;
-    const struct predict_response response = {
-        .us = us,
-        .cycles = header.cycles,
-        .captured = capture,
-        .record = header.sequence,
-        .total = stream_bytes(model->outputs, model->output_count),
-        .data = read_outputs(model, arena, 0),
-    };
-    return encoded(cbor_encode_predict_response(exchange->response, exchange->room, &response,
-                                                &exchange->response_size));
+    answer->map = CODEC_PREDICT_RESPONSE;
+    to->cycles = header.cycles;
+    to->captured = capture;
+    to->record = header.sequence;
+    to->total = output_bytes;
+    to->data = read_outputs(model, arena, 0);
+    return WIRE_OK;
 }
 
-enum wire_reason command_predict(struct agent *agent, struct exchange *exchange) {
+enum wire_reason command_predict(struct agent *agent, const union codec_any *request, struct answer *answer) {
     struct agent_transfer *transfer = &agent->transfer;
-    struct predict_request request;
-    size_t used;
-    const int error = cbor_decode_predict_request(exchange->request, exchange->request_size, &request, &used);
+    const struct predict_request *chunk = &request->predict_request;
+    const struct intaglio_model *model = model_at(agent, chunk->model);
 
-    if (decoded(exchange, error, used) != WIRE_OK) {
-        return WIRE_MALFORMED;
-    }
-    const struct intaglio_model *model = model_at(agent, request.model);
     if (model == NULL) {
         return WIRE_NOT_FOUND;
     }
     transfer->finished = false;
-    if (request.off == 0) {
-        transfer->model = request.model;
+    if (chunk->off == 0) {
+        transfer->model = chunk->model;
         transfer->received = 0;
     }
     const uint32_t total = stream_bytes(model->inputs, model->input_count);
-    if (request.model != transfer->model || request.off != transfer->received ||
-        request.data.len > total - transfer->received) {
+    if (chunk->model != transfer->model || chunk->off != transfer->received ||
+        chunk->data.len > total - transfer->received) {
         return WIRE_OFFSET;
     }
-    write_inputs(model, agent->arenas[request.model], request.off, request.data.value,
-                 (uint32_t)request.data.len);
-    transfer->received += (uint32_t)request.data.len;
+    write_inputs(model, agent->arenas[chunk->model], chunk->off, chunk->data.value,
+                 (uint32_t)chunk->data.len);
+    transfer->received += (uint32_t)chunk->data.len;
     if (transfer->received == total) {
         transfer->received = 0;
-        return run(agent, &request, exchange);
+        return run(agent, chunk, answer);
     }
-    const struct predict_more response = {.off = transfer->received};
-    return encoded(
-        cbor_encode_predict_more(exchange->response, exchange->room, &response, &exchange->response_size));
+    answer->as.predict_more.off = transfer->received;
+    return WIRE_OK;
 }
 
-enum wire_reason command_output(struct agent *agent, struct exchange *exchange) {
-    struct output_request request;
-    size_t used;
-    const int error = cbor_decode_output_request(exchange->request, exchange->request_size, &request, &used);
+enum wire_reason command_output(struct agent *agent, const union codec_any *request, struct answer *answer) {
+    const uint32_t index = request->output_request.model;
+    const uint32_t offset = request->output_request.off;
+    const struct intaglio_model *model = model_at(agent, index);
 
-    if (decoded(exchange, error, used) != WIRE_OK) {
-        return WIRE_MALFORMED;
-    }
-    const struct intaglio_model *model = model_at(agent, request.model);
-    if (model == NULL || !agent->transfer.finished || request.model != agent->transfer.model) {
+    if (model == NULL || !agent->transfer.finished || index != agent->transfer.model) {
         return WIRE_NOT_FOUND;
     }
-    if (request.off >= stream_bytes(model->outputs, model->output_count)) {
+    if (offset >= stream_bytes(model->outputs, model->output_count)) {
         return WIRE_OFFSET;
     }
-    const struct output_response response = {
-        .off = request.off,
-        .data = read_outputs(model, agent->arenas[request.model], request.off),
-    };
-    return encoded(
-        cbor_encode_output_response(exchange->response, exchange->room, &response, &exchange->response_size));
+    answer->as.output_response.off = offset;
+    answer->as.output_response.data = read_outputs(model, agent->arenas[index], offset);
+    return WIRE_OK;
 }

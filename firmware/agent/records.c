@@ -1,65 +1,49 @@
 #include "commands.h"
 
-#include "codec_decode.h"
-#include "codec_encode.h"
+enum wire_reason command_capture_status(struct agent *agent, const union codec_any *request,
+                                        struct answer *answer) {
+    struct capture_status *to = &answer->as.capture_status;
 
-enum wire_reason command_capture_status(struct agent *agent, struct exchange *exchange) {
-    const struct capture_status response = {
-        .pending = agent->ring.pending,
-        .used = agent->ring.used,
-        .dropped = agent->ring.dropped,
-        .next = agent->ring.next,
-    };
-    return encoded(
-        cbor_encode_capture_status(exchange->response, exchange->room, &response, &exchange->response_size));
+    (void)request;
+    to->pending = agent->ring.pending;
+    to->used = agent->ring.used;
+    to->dropped = agent->ring.dropped;
+    to->next = agent->ring.next;
+    return WIRE_OK;
 }
 
-enum wire_reason command_capture_data(struct agent *agent, struct exchange *exchange) {
-    struct capture_request request;
+enum wire_reason command_capture_data(struct agent *agent, const union codec_any *request,
+                                      struct answer *answer) {
+    const uint32_t least = request->capture_request.least;
+    const uint32_t offset = request->capture_request.off;
+    struct capture_response *to = &answer->as.capture_response;
     struct capture_header header;
     uint32_t at;
-    size_t used;
-    const int error = cbor_decode_capture_request(exchange->request, exchange->request_size, &request, &used);
 
-    if (decoded(exchange, error, used) != WIRE_OK) {
-        return WIRE_MALFORMED;
-    }
-    if (!capture_find(&agent->ring, request.least, &at, &header) ||
-        (request.off != 0 && header.sequence != request.least)) {
+    if (!capture_find(&agent->ring, least, &at, &header) || (offset != 0 && header.sequence != least)) {
         return WIRE_NOT_FOUND;
     }
-    if (request.off > header.total) {
+    if (offset > header.total) {
         return WIRE_OFFSET;
     }
-    uint32_t size = header.total - request.off < DATA_BYTES ? header.total - request.off : DATA_BYTES;
-    const uint8_t *bytes = capture_bytes(&agent->ring, at, request.off, &size);
-    const struct capture_response response = {
-        .seq = header.sequence,
-        .model = header.model,
-        .up = header.up,
-        .cycles = header.cycles,
-        .total = header.total,
-        .off = request.off,
-        .data = {.value = bytes, .len = size},
-    };
-    return encoded(cbor_encode_capture_response(exchange->response, exchange->room, &response,
-                                                &exchange->response_size));
+    uint32_t size = header.total - offset < DATA_BYTES ? header.total - offset : DATA_BYTES;
+    to->data.value = capture_bytes(&agent->ring, at, offset, &size);
+    to->data.len = size;
+    to->seq = header.sequence;
+    to->model = header.model;
+    to->up = header.up;
+    to->cycles = header.cycles;
+    to->total = header.total;
+    to->off = offset;
+    return WIRE_OK;
 }
 
-enum wire_reason command_capture_ack(struct agent *agent, struct exchange *exchange) {
-    struct ack_request request;
-    size_t used;
-    const int error = cbor_decode_ack_request(exchange->request, exchange->request_size, &request, &used);
-
-    if (decoded(exchange, error, used) != WIRE_OK) {
-        return WIRE_MALFORMED;
-    }
-    if (!agent->greeted || request.boot != agent->boot) {
+enum wire_reason command_capture_ack(struct agent *agent, const union codec_any *request,
+                                     struct answer *answer) {
+    if (!agent->greeted || request->ack_request.boot != agent->boot) {
         return WIRE_OTHER_BOOT;
     }
-    capture_acknowledge(&agent->ring, request.seq);
-    const struct ack_response response = {.pending = agent->ring.pending};
-
-    return encoded(
-        cbor_encode_ack_response(exchange->response, exchange->room, &response, &exchange->response_size));
+    capture_acknowledge(&agent->ring, request->ack_request.seq);
+    answer->as.ack_response.pending = agent->ring.pending;
+    return WIRE_OK;
 }

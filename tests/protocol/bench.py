@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -38,13 +39,16 @@ def require(tool: str) -> str:
     return path
 
 
-def compile_c(compiler: str, sources: list[Path], codec: Path, out: Path, *flags: str) -> Path:
-    """One executable of `sources` under the project's warnings, linked with the codec compiled without them."""
+def compile_c(
+    compiler: str, sources: list[Path], codec: Path, out: Path, *flags: str, extra: Sequence[Path] = ()
+) -> Path:
+    """One executable of `sources` under the project's warnings, linked with the codec and `extra`, compiled
+    without them."""
     objects = []
     common = [require(compiler), "-std=c11", "-D_POSIX_C_SOURCE=200809L", "-g", "-O1", *flags]
     out.parent.mkdir(parents=True, exist_ok=True)
-    for source in (*sources, *sorted(codec.glob("*.c"))):
-        ours = codec not in source.parents
+    for source in (*sources, *extra, *sorted(codec.glob("*.c"))):
+        ours = source in sources
         target = out.with_name(f"{out.name}.{source.stem}.o")
         command = [*common, *(WARNINGS if ours else ()), *include_flags(codec), "-c", str(source), "-o", str(target)]
         run(command)
