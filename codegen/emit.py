@@ -55,6 +55,8 @@ class Layer:
     """(arena offset, bytes) of each output."""
     tensors: tuple[str, ...]
     """Names of the outputs' tensors."""
+    arrays: tuple[str, ...]
+    """Names of the constant arrays that it reads."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Emitter:
         self.functions: dict[str, str] = {}
         self._names: set[str] = set()
         self._step: Step | None = None
+        self._used: list[str] = []
         self.env = environment(
             {
                 "data": self.data,
@@ -114,6 +117,7 @@ class Emitter:
             self.arrays[key] = DataArray(
                 name, ctype, stored.size, stored.nbytes, cident.initialiser(stored, ctype), self._where()
             )
+        self._used.append(self.arrays[key].name)
         return self.arrays[key].name
 
     def require(self, name: str, text: str) -> str:
@@ -122,9 +126,14 @@ class Emitter:
             raise CodegenError(self._where(), f"two helpers are called {name}", "report this model")
         return ""
 
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The arrays of the layer rendered last."""
+        return tuple(dict.fromkeys(self._used))
+
     def layer(self, step: Step, x: Sequence[str], y: Sequence[str], scratch: str) -> tuple[str, str]:
         """Render a step; return the name of its function and the statement that calls it."""
-        self._step = step
+        self._step, self._used = step, []
         module: Any = self.env.get_template(step.variant.template).module
         text = str(module.function(step.kernel, _NAME)).strip("\n")
         if not text.strip():
@@ -194,6 +203,7 @@ def emit(graph: Graph, name: str, core: Core) -> Library:
                 call,
                 tuple((pointers.offset(o), graph.types[o].bytes) for o in node.outputs),
                 node.outputs,
+                emitter.used,
             )
         )
     digest = graph_digest(graph)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from elftools.elf.elffile import ELFFile
+
 from intaglio.boards.cores import Core
 from intaglio.codegen.stack import read_stack_usage, worst_case_stack
 from intaglio.host.library import open_library
@@ -20,10 +22,12 @@ class Footprint:
     Attributes:
         flash_bytes: text + rodata + data of the library alone.
         stack_bytes: the deepest chain of calls from any of its four functions, their own frames included.
+        symbols: bytes of each function and array, by name.
     """
 
     flash_bytes: int
     stack_bytes: int
+    symbols: dict[str, int]
 
 
 def measure(library: Path, core: Core, *, flags: Sequence[str] = DEFAULT_FLAGS) -> Footprint:
@@ -39,4 +43,15 @@ def measure(library: Path, core: Core, *, flags: Sequence[str] = DEFAULT_FLAGS) 
         image = build_image(lib, core, work, extra=["-fstack-usage"], flags=flags)
         entries = [f"{lib.name}_{name}" for name in ("reset", "input", "invoke", "output")]
         stack = worst_case_stack(image.elf, entries, read_stack_usage(work / "lib"))
-        return Footprint(flash_bytes(image.objects), stack)
+        return Footprint(flash_bytes(image.objects), stack, symbol_sizes(image.objects))
+
+
+def symbol_sizes(objects: Sequence[Path]) -> dict[str, int]:
+    """Bytes of each function and object that compiled objects define."""
+    sizes: dict[str, int] = {}
+    for path in objects:
+        with path.open("rb") as file:
+            for symbol in ELFFile(file).get_section_by_name(".symtab").iter_symbols():
+                if symbol["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT") and symbol["st_size"]:
+                    sizes[symbol.name] = symbol["st_size"]
+    return sizes

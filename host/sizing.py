@@ -27,6 +27,7 @@ def add_sizes(compiled: Compiled, core: Core, board: str | None) -> Compiled:
             raise
     else:
         manifest |= {"flash_bytes": size.flash_bytes, "stack_bytes": size.stack_bytes}
+        manifest["layers"] = layer_flash(compiled, size.symbols)
     if board is not None:
         try:
             check_room(manifest, board)
@@ -37,6 +38,17 @@ def add_sizes(compiled: Compiled, core: Core, board: str | None) -> Compiled:
     path = compiled.folder / f"{compiled.library.name}.json"
     path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return replace(compiled, manifest=manifest)
+
+
+def layer_flash(compiled: Compiled, symbols: dict[str, int]) -> list[dict[str, Any]]:
+    """The manifest's layers with the flash of each: its arrays and its function, counted where first used."""
+    seen: set[str] = set()
+    layers = []
+    for layer, facts in zip(compiled.library.layers, compiled.manifest["layers"], strict=True):
+        own = {layer.function, *layer.arrays} - seen
+        seen |= own
+        layers.append(facts | {"flash": sum(symbols.get(name, 0) for name in own)})
+    return layers
 
 
 def check_room(manifest: dict[str, Any], board: str) -> None:
