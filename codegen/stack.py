@@ -183,7 +183,10 @@ def _is_call(code: Instruction) -> bool:
 
 
 def _branch_target(code: Instruction) -> int | None:
-    """Where B, B<cond>, CBZ or BL goes (A7.7.12, A7.7.18, A7.7.21)."""
+    """Where B, B<cond>, CBZ or BL goes (A7.7.12, A7.7.18, A7.7.21).
+
+    The loop instructions of Armv8.1-M (LE, WLS) stay within their function.
+    """
     first, second = code.first, code.second
     pc = code.address + 4
     if second is None:
@@ -194,10 +197,11 @@ def _branch_target(code: Instruction) -> int | None:
         if first & 0xF500 == 0xB100:
             return pc + ((first >> 9 & 1) << 6 | (first >> 3 & 0x1F) << 1)
         return None
-    if first & 0xF800 != 0xF000 or second & 0x8000 == 0:
+    kind = second & 0xD000
+    if first & 0xF800 != 0xF000 or kind not in (0xD000, 0x9000, 0x8000):
         return None
     sign, j1, j2 = first >> 10 & 1, second >> 13 & 1, second >> 11 & 1
-    if second & 0x5000 != 0:  # BL, or B.W without a condition
+    if kind != 0x8000:  # BL, or B.W without a condition
         i1, i2 = 1 - (j1 ^ sign), 1 - (j2 ^ sign)
         value = sign << 23 | i1 << 22 | i2 << 21 | (first & 0x3FF) << 11 | second & 0x7FF
         return pc + 2 * _signed(value, 24)

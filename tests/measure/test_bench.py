@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import bench
@@ -78,3 +79,18 @@ def test_the_report_is_markdown_and_json(tmp_path: Path) -> None:
     assert data["rows"][0]["instructions"] == 1_000_000
     assert data["means"]["cortex-m4"]["tflm_cmsis_nn"] == pytest.approx(7.84)
     assert (tmp_path / "bench.md").read_text().startswith("# Benchmark")
+
+
+MODELS = Path(os.environ.get("INTAGLIO_MODELS") or Path(__file__).parents[3] / "shared" / "models")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MODELS.is_dir(), reason="INTAGLIO_MODELS names no folder of models")
+@pytest.mark.parametrize("core", ["cortex-m0", "cortex-m4", "cortex-m55"])
+def test_a_network_is_measured_whole(core: str) -> None:
+    (measured,) = bench.run(["ad"], [core], software_float=True)
+    assert measured.exact and measured.float_free
+    assert sum(measured.histogram.values()) == measured.instructions
+    assert measured.instructions > 264_192 // (8 if core == "cortex-m55" else 2)
+    assert measured.flash_bytes > 264_192 and 0 < measured.stack_bytes < 4096
+    assert (measured.software_float is not None) == (core == "cortex-m0")

@@ -70,3 +70,18 @@ def test_the_plain_sample_needs_what_it_uses(tmp_path: Path, core: str) -> None:
 def test_what_cannot_be_bounded_is_refused(tmp_path: Path, helpers: str, extra: str, message: str) -> None:
     with pytest.raises(CodegenError, match=message):
         measure(write_tiny(tmp_path, helpers=helpers, extra=extra), CORES["cortex-m3"])
+
+
+def test_low_overhead_loops_are_not_taken_for_calls(tmp_path: Path) -> None:
+    helpers = """
+void scale(int8_t *y, int32_t n);
+void __attribute__((noinline)) scale(int8_t *y, int32_t n)
+{
+    __asm__ volatile("dls lr, %1\\n 1: ldrb r3, [%0]\\n adds r3, r3, #1\\n strb r3, [%0]\\n le lr, 1b"
+                     : : "r"(y), "r"(n) : "r3", "lr", "cc", "memory");
+}
+"""
+    library = write_tiny(tmp_path, helpers=helpers, extra="scale(bytes + 20, 5);")
+    bound = measure(library, CORES["cortex-m55"]).stack_bytes
+    used = run_on_core(library, CORES["cortex-m55"], [[samples(1)[0]]], count=False).stack_bytes
+    assert used <= bound <= used + 16
