@@ -8,7 +8,7 @@ import importlib
 import select
 import socket
 import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from intaglio.quantizer.errors import LinkError, UsageError
@@ -37,8 +37,9 @@ def open_transport(port: str, baud: int = 115200) -> Transport:
     """Opens the line to a device.
 
     Args:
-        port: `/dev/tty...`, `COM3`, `socket://host:port`, `sim:BOARD` (starts the board in the simulator and ends
-            it on `close`), or another URL that pyserial knows (`rfc2217://...`).
+        port: `/dev/tty...`, `COM3`, `socket://host:port`, `sim:BOARD` or
+            `sim:BOARD:ELF` (starts the board in the simulator, with the image that `intaglio build` made last
+            in `build/firmware/BOARD` or the one given, and ends it on `close`), or another URL that pyserial knows (`rfc2217://...`).
         baud: bits per second, 8N1; of no meaning to a socket.
 
     Raises:
@@ -95,24 +96,29 @@ class SerialTransport:
 
 
 class SocketTransport:
-    """A connected stream socket; `release` is called after it has been closed."""
+    """A connected stream socket.
 
-    def __init__(self, connected: socket.socket, name: str, release: Callable[[], None] | None = None) -> None:
+    Attributes:
+        owned: closed after the socket; what runs at the other end.
+    """
+
+    def __init__(self, connected: socket.socket, name: str) -> None:
         self.name = name
+        self.owned = contextlib.ExitStack()
         self._socket = connected
-        self._release = release
         connected.setblocking(True)
         if connected.family in (socket.AF_INET, socket.AF_INET6):
             # Requests are small and each waits for its answer: do not collect them.
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @classmethod
-    def connect(cls, url: str, release: Callable[[], None] | None = None) -> SocketTransport:
+    def connect(cls, url: str) -> SocketTransport:
+        """Connects to `socket://host:port`."""
         host, _, port = url.removeprefix("socket://").rstrip("/").rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise UsageError(url, "not of the form socket://HOST:PORT", "for example socket://127.0.0.1:5555")
         try:
-            return cls(socket.create_connection((host.strip("[]"), int(port)), timeout=5), url, release)
+            return cls(socket.create_connection((host.strip("[]"), int(port)), timeout=5), url)
         except OSError as error:
             hint = "start the simulator or server that listens there"
             raise LinkError(url, f"cannot connect: {_reason(error)}", hint) from None
@@ -136,9 +142,7 @@ class SocketTransport:
 
     def close(self) -> None:
         self._socket.close()
-        if self._release is not None:
-            release, self._release = self._release, None
-            release()
+        self.owned.close()
 
 
 def _reason(error: BaseException) -> str:
@@ -168,11 +172,24 @@ def _open_error(port: str, baud: int, error: Exception) -> LinkError | UsageErro
 
 
 def _open_simulation(port: str) -> Transport:
-    # By name: the simulator pulls in boards and the firmware's build, of which nothing here may know.
-    simulate = importlib.import_module("intaglio.host.simulate")
-    simulation = simulate.Simulation(port.removeprefix("sim:"))
-    try:
-        return SocketTransport.connect(simulation.start(), release=simulation.close)
-    except BaseException:
-        simulation.close()
-        raise
+    name, _, given = port.removeprefix("sim:").partition(":")
+    # By name, since this module may not depend on what the simulator depends on.
+    board = importlib.import_module("intaglio.boards.board").load_board(name)
+    elf = Path(given) if given else _built_for(name, port)
+    if not elf.is_file():
+        raise LinkError(port, f"there is no {elf}", f"`intaglio build MODEL --board {name}`")
+    with contextlib.ExitStack() as stack:
+        simulate = importlib.import_module("intaglio.host.simulate")
+        simulation = stack.enter_context(simulate.Simulation(board, elf))
+        line = SocketTransport.connect(simulation.address)
+        line.name, line.owned = port, stack.pop_all()
+        return line
+
+
+def _built_for(board: str, port: str) -> Path:
+    """The newest image in the folder that `intaglio build` writes to."""
+    folder = Path("build") / "firmware" / board
+    images = sorted(folder.rglob("*.elf"), key=lambda path: path.stat().st_mtime)
+    if not images:
+        raise LinkError(port, f"no firmware in {folder}", f"`intaglio build MODEL --board {board}`")
+    return images[-1]

@@ -6,20 +6,24 @@ import os
 import pty
 import random
 import socket
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from bench import MockBoard
 
+from intaglio.boards.board import Board
 from intaglio.host import protocol
 from intaglio.host.client import Client, RefusedError, RestartedError
 from intaglio.host.framing import FrameReader, encode_frame
 from intaglio.host.protocol import Reason, pack_request, unpack
 from intaglio.host.schema import load_schema
 from intaglio.host.transport import SocketTransport, Transport, open_transport
-from intaglio.quantizer.errors import LinkError, UsageError
+from intaglio.quantizer.errors import BoardError, LinkError, UsageError
 
 
 class Bent:
@@ -379,3 +383,40 @@ def test_over_tcp_and_a_pty(board: MockBoard) -> None:
     board.host.shutdown(socket.SHUT_RDWR)
     threads[1].join(timeout=10)
     peer.close()
+
+
+def test_a_simulated_board_lives_as_long_as_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LinkError, match=r"sim:microbit: no firmware in build/firmware/microbit; `intaglio build"):
+        open_transport("sim:microbit")
+    with pytest.raises(LinkError, match=r"there is no other\.elf"):
+        open_transport("sim:microbit:other.elf")
+    with pytest.raises(BoardError, match="did you mean microbit"):
+        open_transport("sim:microbitt")
+    elf = tmp_path / "build" / "firmware" / "microbit" / "firmware.elf"
+    elf.parent.mkdir(parents=True)
+    elf.write_bytes(b"")
+    log: list[object] = []
+
+    class Simulation:
+        """Stands for the emulator: what it is asked, and a socket that hangs up."""
+
+        def __init__(self, target: Board, image: Path) -> None:
+            log.append((target.name, image.name))
+
+        def __enter__(self) -> Simulation:
+            self._server = socket.create_server(("127.0.0.1", 0))
+            self.address = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._server.close()
+            log.append("ended")
+
+    monkeypatch.setitem(sys.modules, "intaglio.host.simulate", SimpleNamespace(Simulation=Simulation))
+    line = open_transport("sim:microbit")
+    assert line.name == "sim:microbit"
+    assert log == [("microbit", "firmware.elf")]
+    line.close()
+    line.close()
+    assert log == [("microbit", "firmware.elf"), "ended"]
