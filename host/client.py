@@ -2,20 +2,13 @@
 
 Exactness: tensors go both ways as the raw integers that the model takes and gives; nothing here quantises. Scale
 and zero point come with `Client.models` for whoever wants real values.
-
-One request is outstanding at a time. A request without answer is sent again, unchanged: the device recognises it
-and answers from memory, so that no prediction is made twice. Answers to requests given up are told by their
-sequence number and dropped.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import random
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from intaglio.host import protocol
-from intaglio.host.framing import CRC_BYTES, DELIMITER, FrameReader, encode_frame, encoded_bytes
-from intaglio.host.protocol import Command, Header, Op, Reason
+from intaglio.host.framing import CRC_BYTES, DELIMITER, encoded_bytes
+from intaglio.host.protocol import Reason
 from intaglio.host.schema import Message, MessageError, load_schema
+from intaglio.host.session import EventMessage, RefusedError, Session, SilentError
 from intaglio.host.store import Record, TensorMeta
 from intaglio.host.transport import Transport, open_transport
-from intaglio.quantizer.errors import LinkError, UsageError
+from intaglio.quantizer.errors import UsageError
 
 if TYPE_CHECKING:
     from intaglio.host.store import Store
@@ -39,28 +33,6 @@ DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool"
 _PREDICT_OVERHEAD = 40  # most bytes of a predict message beside its data: header, CRC, keys and integers
 _FRAME_LEAST = 256  # as the agent asserts
 _WINDOW_LEAST = 64  # leaves room for data beside _PREDICT_OVERHEAD
-
-
-class RefusedError(LinkError):
-    """The device answered with an error.
-
-    Attributes:
-        reason: why.
-    """
-
-    def __init__(self, where: str, command: str, code: int) -> None:
-        known = code in Reason.__members__.values()
-        self.reason = Reason(code) if known else Reason.UNKNOWN
-        what = protocol.REASONS[self.reason] if known else f"reason {code}"
-        super().__init__(where, f"refuses {command}: {what}", "compare the arguments with `intaglio models`")
-
-
-class SilentError(LinkError):
-    """No answer came, or nothing that can be understood."""
-
-
-class RestartedError(LinkError):
-    """The device restarted in the middle of a request: what it held in RAM is gone."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +82,6 @@ class Prediction:
     record: int | None
 
 
-@dataclass(frozen=True)
-class EventMessage:
-    """What the device sent unasked: `name` as in `protocol.EVENTS`, the fields of its map."""
-
-    name: str
-    fields: Message
-
-
 class Client:
     """A session with the device at the other end of a transport; a context manager.
 
@@ -127,6 +91,10 @@ class Client:
         tries: times that a request is sent before the device counts as silent.
         patience: seconds to wait for a prediction.
         on_event: called with what the device sends unasked; by default it is kept in `events`.
+
+    Attributes:
+        hello: what the device says of itself.
+        events, listen, request: those of `session.Session`.
 
     Raises:
         LinkError: nothing, or nothing that can be understood, comes back; another protocol version.
@@ -138,26 +106,21 @@ class Client:
         *,
         timeout: float = 1.0,
         tries: int = 5,
-        patience: float = 120.0,
+        patience: float = 60.0,
         on_event: Callable[[EventMessage], None] | None = None,
     ) -> None:
-        self.events: list[EventMessage] = []
-        self._transport = transport
-        self._timeout = timeout
-        self._tries = tries
+        self._session = Session(transport, timeout, tries, on_event)
+        self.events = self._session.events
+        self.listen = self._session.listen
+        self.request = self._session.request
         self._patience = patience
-        self._on_event = on_event or self.events.append
-        self._reader = FrameReader()
-        self._sequence = random.randrange(256)
-        self._inbox: deque[tuple[Header, bytes]] = deque()
-        self._received = 0
-        self._messages = 0
         self._models: tuple[Model, ...] | None = None
+        self._seconds: dict[int, float] = {}  # that the last prediction of each model took
         try:
             self.hello = self._greet()
             self.set_time()
         except BaseException:
-            transport.close()
+            self.close()
             raise
 
     @classmethod
@@ -172,7 +135,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        self._transport.close()
+        self._session.close()
 
     # -- models
 
@@ -197,7 +160,7 @@ class Client:
     def _describe(self, index: int) -> Model:
         facts = self.request(protocol.LIST, {"model": index})
         if facts["abi"] != protocol.ABI_VERSION:
-            raise self._error(
+            raise self._session.error(
                 f"model {facts['name']} has ABI {facts['abi']}, not {protocol.ABI_VERSION}",
                 "build the firmware with this version of intaglio",
             )
@@ -218,10 +181,10 @@ class Client:
 
     def _tensor(self, facts: Message) -> TensorMeta:
         if facts["dtype"] >= len(DTYPES):
-            raise self._error(f"tensor {facts['name']} has dtype {facts['dtype']}", "update intaglio")
+            raise self._session.error(f"tensor {facts['name']} has dtype {facts['dtype']}", "update intaglio")
         dtype, shape = DTYPES[facts["dtype"]], tuple(facts["shape"])
         if any(extent < 1 for extent in shape) or facts["size"] != _nbytes(dtype, shape):
-            raise self._error(
+            raise self._session.error(
                 f"tensor {facts['name']}: {facts['size']} bytes are not {dtype}{list(shape)}",
                 "build the firmware again",
             )
@@ -259,20 +222,24 @@ class Client:
                 protocol.PREDICT,
                 {"model": chosen.index, "off": offset, "data": chunk, "capture": capture},
                 response="predict-response" if last else "predict-more",
-                patience=self._patience if last else None,
+                patience=self._patience if last else 0.0,
+                computing=2 * self._seconds.get(chosen.index, 0.0) if last else 0.0,
             )
             if not last and answer["off"] != end:
-                raise self._error(f"has {answer['off']} bytes of the inputs, not {end}", "try again")
+                raise self._session.error(f"has {answer['off']} bytes of the inputs, not {end}", "try again")
             if progress is not None:
                 progress(end, len(stream))
+        self._seconds[chosen.index] = answer["us"] / 1e6
         data = bytearray(answer["data"])
         total = sum(tensor.nbytes for tensor in chosen.outputs)
         if answer["total"] != total:
-            raise self._error(f"gives {answer['total']} bytes of output, not {total}", "build the firmware again")
+            raise self._session.error(
+                f"gives {answer['total']} bytes of output, not {total}", "build the firmware again"
+            )
         while len(data) < total:
             more = self.request(protocol.OUTPUT, {"model": chosen.index, "off": len(data)})
             if more["off"] != len(data) or not more["data"]:
-                raise self._error("leaves a gap in the outputs", "try again")
+                raise self._session.error("leaves a gap in the outputs", "try again")
             data += more["data"]
         return Prediction(
             outputs=_to_arrays(chosen.outputs, bytes(data)),
@@ -309,7 +276,12 @@ class Client:
 
         Returns: the records left in the ring.
         """
-        answer = self.request(protocol.CAPTURE_ACK, {"boot": int(self.hello.boot, 16), "seq": sequence})
+        try:
+            answer = self.request(protocol.CAPTURE_ACK, {"boot": int(self.hello.boot, 16), "seq": sequence})
+        except RefusedError as refusal:
+            if refusal.reason is Reason.OTHER_BOOT:
+                raise self._session.restarted() from None
+            raise
         pending: int = answer["pending"]
         return pending
 
@@ -344,15 +316,19 @@ class Client:
             try:
                 part = self.request(protocol.CAPTURE_DATA, {"least": sequence, "off": len(data)})
             except RefusedError as refusal:
+                if refusal.reason is Reason.OTHER_BOOT:
+                    raise self._session.restarted() from None
                 if refusal.reason is not Reason.NOT_FOUND:
                     raise
                 if not data:
                     return None
                 data.clear()
                 continue
+            if f"{part['boot']:016x}" != self.hello.boot:
+                raise self._session.restarted()
             sequence = part["seq"]
             if part["off"] != len(data) or (not part["data"] and len(data) < part["total"]):
-                raise self._error(f"leaves a gap in record {sequence}", "try again")
+                raise self._session.error(f"leaves a gap in record {sequence}", "try again")
             data += part["data"]
             if len(data) >= part["total"]:
                 return part, bytes(data)
@@ -361,7 +337,7 @@ class Client:
         model = self.describe(head["model"])
         size = sum(tensor.nbytes for tensor in model.inputs)
         if len(data) != size + sum(tensor.nbytes for tensor in model.outputs):
-            raise self._error(f"record {head['seq']} has {len(data)} bytes", "build the firmware again")
+            raise self._session.error(f"record {head['seq']} has {len(data)} bytes", "build the firmware again")
         return Record(
             device=self.hello.device,
             boot=self.hello.boot,
@@ -409,109 +385,27 @@ class Client:
         wall = time.time_ns() // 1000 if unix_us is None else unix_us
         return self.request(protocol.TIME_SET, {"wall": wall})
 
-    def listen(self, seconds: float) -> None:
-        """Takes in what the device sends unasked, for so long."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            if (message := self._next(left)) is not None:
-                self._take_event(*message)
-
-    # -- messages
-
-    def request(
-        self, command: Command, values: Message, *, response: str | None = None, patience: float | None = None
-    ) -> Message:
-        """Sends one request and waits for its answer.
-
-        Args:
-            values: fields of the request, as in `protocol.cddl`.
-            response: the map expected, for a command with several.
-            patience: seconds to wait in all; by default timeout x tries.
-
-        Raises:
-            RefusedError: the device answered with an error.
-            RestartedError: it restarted meanwhile.
-            LinkError: no answer, or one that cannot be understood.
-        """
-        self._sequence = (self._sequence + 1) % 256
-        message = protocol.pack_request(command, self._sequence, values)
-        expected = response or command.responses[0]
-        end = time.monotonic() + (self._timeout * self._tries if patience is None else patience)
-        while time.monotonic() < end:
-            # The delimiter ends whatever noise the line has brought to the device.
-            self._transport.write(DELIMITER + encode_frame(message))
-            body = self._await(command, min(end, time.monotonic() + self._timeout))
-            if body is not None:
-                return self._decode(command, expected, body)
-        raise self._silence()
-
-    def _await(self, command: Command, end: float) -> bytes | None:
-        key = (command.op + 1, command.group, self._sequence, command.id)
-        while (left := end - time.monotonic()) > 0:
-            if (message := self._next(left)) is None:
-                continue
-            header, body = message
-            if (header.op, header.group, header.sequence, header.id) == key:
-                return body
-            event = self._take_event(header, body)
-            if event == "boot event" and command is not protocol.HELLO:
-                raise RestartedError(
-                    self._transport.name, "the device restarted meanwhile", "open it again; its events tell a fault"
-                )
-        return None
-
-    def _next(self, timeout: float) -> tuple[Header, bytes] | None:
-        """The next message; None when a read brought none."""
-        if not self._inbox:
-            data = self._transport.read(timeout)
-            self._received += len(data)
-            for message in self._reader.feed(data):
-                with contextlib.suppress(MessageError):
-                    self._inbox.append(protocol.unpack(message))
-                    self._messages += 1
-        return self._inbox.popleft() if self._inbox else None
-
-    def _take_event(self, header: Header, body: bytes) -> str | None:
-        if header.op != Op.WRITE:
-            return None  # an answer to a request given up
-        try:
-            event, fields = protocol.unpack_event(header, body)
-        except MessageError:
-            return None
-        self._on_event(EventMessage(event.name, fields))
-        return event.name
-
-    def _decode(self, command: Command, expected: str, body: bytes) -> Message:
-        try:
-            return load_schema().decode(expected, body)
-        except MessageError as error:
-            try:
-                refusal = load_schema().decode("error-response", body)
-            except MessageError:
-                raise self._error(f"answers {command.name} with garbage: {error}", "update its firmware") from None
-        raise RefusedError(self._transport.name, command.name, refusal["err"]["rc"])
-
     def _greet(self) -> Hello:
         """Sends hello until it is answered, each time with a new nonce: one sent twice might be taken by two
         boots of the device as their identifier."""
-        for _ in range(self._tries):
+        for _ in range(self._session.tries):
             nonce = int.from_bytes(os.urandom(8), "big")
             try:
-                answer = self.request(protocol.HELLO, {"nonce": nonce}, patience=self._timeout)
+                answer = self.request(protocol.HELLO, {"nonce": nonce}, tries=1)
             except SilentError:
                 continue
             if answer["nonce"] == nonce:
                 return self._check_hello(answer)
-        raise self._silence()
+        raise self._session.silence()
 
     def _check_hello(self, answer: Message) -> Hello:
         if answer["wire"] != protocol.WIRE_VERSION:
-            raise self._error(
+            raise self._session.error(
                 f"speaks wire version {answer['wire']}, not {protocol.WIRE_VERSION}",
                 "build the firmware with this version of intaglio",
             )
         if answer["frame"] < _FRAME_LEAST or answer["window"] < _WINDOW_LEAST:
-            raise self._error("announces a frame or window too small to use", "build the firmware again")
+            raise self._session.error("announces a frame or window too small to use", "build the firmware again")
         return Hello(
             device=answer["device"].hex() or answer["board"],
             boot=f"{answer['boot']:016x}",
@@ -519,21 +413,6 @@ class Client:
             **{name: answer[name] for name in ("board", "core", "models", "frame", "window", "ring")},
             **{name: answer[name] for name in ("wire", "package", "abi")},
         )
-
-    def _error(self, what: str, hint: str) -> LinkError:
-        return LinkError(self._transport.name, f"the device {what}", hint)
-
-    def _silence(self) -> SilentError:
-        name = self._transport.name
-        if self._messages:
-            return SilentError(name, "the device stopped answering", "reset it and try again")
-        if self._received:
-            return SilentError(
-                name,
-                f"{self._received} bytes arrived, but no message in them",
-                "check --baud, and that the board runs firmware built by `intaglio build`",
-            )
-        return SilentError(name, "no answer", "check the port and the cable, and flash the board with `intaglio flash`")
 
 
 def _nbytes(dtype: str, shape: tuple[int, ...]) -> int:

@@ -62,7 +62,7 @@ REASONS = {
     Reason.NOT_FOUND: "no such model, tensor, record or output",
     Reason.OFFSET: "not the offset that comes next, or more bytes than the tensors have",
     Reason.MODEL_FAILED: "invoke returned a negative status",
-    Reason.OTHER_BOOT: "the acknowledgement is meant for another boot",
+    Reason.OTHER_BOOT: "meant for another boot, or before the first hello of this one",
 }
 
 

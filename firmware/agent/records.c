@@ -20,6 +20,9 @@ enum wire_reason command_capture_data(struct agent *agent, const union codec_any
     struct capture_header header;
     uint32_t at;
 
+    if (!agent->greeted) {
+        return WIRE_OTHER_BOOT;
+    }
     if (!capture_find(&agent->ring, least, &at, &header) || (offset != 0 && header.sequence != least)) {
         return WIRE_NOT_FOUND;
     }
@@ -29,6 +32,7 @@ enum wire_reason command_capture_data(struct agent *agent, const union codec_any
     uint32_t size = header.total - offset < DATA_BYTES ? header.total - offset : DATA_BYTES;
     to->data.value = capture_bytes(&agent->ring, at, offset, &size);
     to->data.len = size;
+    to->boot = agent->boot;
     to->seq = header.sequence;
     to->model = header.model;
     to->up = header.up;

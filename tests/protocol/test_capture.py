@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import signal
 import struct
 import time
@@ -14,8 +15,9 @@ import pytest
 from bench import MockBoard
 
 from intaglio.host import protocol
-from intaglio.host.client import Client, RefusedError
+from intaglio.host.client import Client
 from intaglio.host.protocol import Reason
+from intaglio.host.session import RefusedError, RestartedError
 from intaglio.host.store import Store
 from intaglio.quantizer.errors import StoreError
 
@@ -118,6 +120,34 @@ def test_an_acknowledgement_for_another_boot_frees_nothing(board: MockBoard) -> 
             client.request(protocol.CAPTURE_ACK, {"boot": int(stale, 16), "seq": 0})
         assert refusal.value.reason is Reason.OTHER_BOOT
         assert client.capture_status()["pending"] == 1
+
+
+def test_records_of_a_boot_that_went_unnoticed_are_not_taken_for_those_of_the_last(
+    board: MockBoard, tmp_path: Path
+) -> None:
+    """The boot event is lost, and the ring of the new boot has records with the numbers of the old one's."""
+    with Client(board.transport()) as client, Store(tmp_path / "s.db") as store:
+        count(client, 2)
+        client.drain(store)
+        board.reboot()
+        time.sleep(0.1)
+        while select.select([board.host], [], [], 0.05)[0]:
+            board.host.recv(4096)
+        client.request(
+            protocol.PREDICT,
+            {"model": 2, "off": 0, "data": bytes(4), "capture": True},
+            response="predict-response",
+        )
+        with pytest.raises(RestartedError):
+            client.drain(store)
+        with pytest.raises(RestartedError):
+            client.acknowledge(0)
+        with Client(board.transport()) as other:
+            assert other.drain(store) == 1
+        with pytest.raises(RestartedError):  # another host has said hello meanwhile
+            count(client, 1)
+            client.drain(store)
+        assert store.count() == 3
 
 
 def test_nothing_is_acknowledged_that_the_store_refused(board: MockBoard, tmp_path: Path) -> None:

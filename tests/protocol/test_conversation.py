@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from bench import MockBoard
 
-from intaglio.host.client import Client, RefusedError
+from intaglio.host.client import Client
 from intaglio.host.protocol import Reason
+from intaglio.host.session import RefusedError
 from intaglio.quantizer.errors import UsageError
 
 

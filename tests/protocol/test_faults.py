@@ -18,10 +18,11 @@ from bench import MockBoard
 
 from intaglio.boards.board import Board
 from intaglio.host import protocol
-from intaglio.host.client import Client, RefusedError, RestartedError
+from intaglio.host.client import Client
 from intaglio.host.framing import FrameReader, encode_frame
 from intaglio.host.protocol import Reason, pack_request, unpack
 from intaglio.host.schema import load_schema
+from intaglio.host.session import RefusedError, RestartedError
 from intaglio.host.transport import SocketTransport, Transport, open_transport
 from intaglio.quantizer.errors import BoardError, LinkError, UsageError
 
@@ -112,7 +113,7 @@ def test_late_answers_are_dropped(board: MockBoard) -> None:
     with impatient(transport) as client:
         transport.down = hold
         with pytest.raises(LinkError, match="stopped answering"):
-            client.request(protocol.CONFIG_GET, {}, patience=0.2)
+            client.request(protocol.CONFIG_GET, {}, tries=4)
         transport.down = lambda data: b"".join(held) + data
         assert client.request(protocol.CAPTURE_STATUS, {})["pending"] == 0
 
@@ -177,7 +178,7 @@ HELLO = pack_request(protocol.HELLO, 1, {"nonce": 7})
         (pack_request(protocol.LIST, 1, {"model": 2**32 - 1}), Reason.NOT_FOUND),
         (pack_request(protocol.DESCRIBE, 1, {"model": 0, "tensor": 4}), Reason.NOT_FOUND),
         (pack_request(protocol.OUTPUT, 1, {"model": 0, "off": 0}), Reason.NOT_FOUND),
-        (pack_request(protocol.CAPTURE_DATA, 1, {"least": 0, "off": 0}), Reason.NOT_FOUND),
+        (pack_request(protocol.CAPTURE_DATA, 1, {"least": 0, "off": 0}), Reason.OTHER_BOOT),
         (pack_request(protocol.CAPTURE_ACK, 1, {"boot": 1, "seq": 0}), Reason.OTHER_BOOT),
         (
             pack_request(protocol.PREDICT, 1, {"model": 0, "off": 1, "data": b"", "capture": False}),
