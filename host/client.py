@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool")  # enum intaglio_dtype
 
 _PREDICT_OVERHEAD = 40  # most bytes of a predict message beside its data: header, CRC, keys and integers
-_FRAME_LEAST = 256  # as the agent asserts
+_FRAME_LEAST = 264  # as the agent asserts
 _WINDOW_LEAST = 64  # leaves room for data beside _PREDICT_OVERHEAD
 
 

@@ -9,7 +9,7 @@ enum {
     OP_MASK = 0x07,
     VERSION_MASK = 0x18,
     VERSION_2 = 0x08,
-    EVENT_BYTES = 176, /* the longest event, a fault, with header and CRC */
+    EVENT_BYTES = 160, /* holds the longest event with header and CRC */
     READ_BYTES = 64,
     BEAT_UNIT_US = 1000
 };

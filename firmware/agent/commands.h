@@ -8,8 +8,8 @@
 
 enum {
     ID_BYTES = 32, /* longest id of a chip */
-    DATA_BYTES = AGENT_FRAME_BYTES -
-        64 /* of tensors or records in a message, beside header, CRC and other fields */
+    /* Most bytes of tensors or records in a message: header, CRC and the other fields take up to 72. */
+    DATA_BYTES = AGENT_FRAME_BYTES - 72
 };
 
 /* A response: `as` holds the map that `map` says. Strings in it point to what outlives the call. */

@@ -10,7 +10,7 @@
 #ifndef AGENT_FRAME_BYTES
 #define AGENT_FRAME_BYTES 512
 #endif
-_Static_assert(AGENT_FRAME_BYTES >= 256, "hello's response must fit");
+_Static_assert(AGENT_FRAME_BYTES >= 264, "the longest response must fit");
 
 enum { CRC_BYTES = 4 };
 

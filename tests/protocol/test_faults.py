@@ -73,7 +73,7 @@ def test_every_prediction_is_made_once_on_a_lossy_line(board: MockBoard, seed: i
             return data[:spot] + rng.randbytes(rng.randrange(1, 40)) + data[spot:]  # noise
         return data
 
-    client = impatient(Bent(board.transport(), lossy, lossy))
+    client = impatient(Bent(board.transport(), lossy, lossy), timeout=0.02)
     total = 0
     with client:
         for value in range(1, 31):

@@ -7,11 +7,12 @@ import runpy
 import subprocess
 import sys
 
-from bench import ROOT, abi_template
+from bench import AGENT, ROOT, abi_template
 
 from intaglio.host import protocol
-from intaglio.host.client import DTYPES
+from intaglio.host.client import _PREDICT_OVERHEAD, DTYPES
 from intaglio.host.codecgen import map_names
+from intaglio.host.framing import CRC_BYTES
 from intaglio.host.protocol import COMMANDS, EVENTS, REASONS, Reason
 from intaglio.host.schema import load_schema
 
@@ -73,3 +74,46 @@ def test_framing_transport_and_store_know_no_compiler() -> None:
     ours = {name for name in loaded if name.startswith("intaglio.")}
     assert not {name for name in ours if re.match(r"intaglio\.(codegen|boards|quantizer\.(?!errors))", name)}
     assert not loaded & {"pyarrow", "zcbor", "cbor2", "serial", "onnx", "ortools", "jinja2", "platformio"}
+
+
+def largest(rule: str, data: int) -> int:
+    """Bytes of a message of the agent whose fields all have their largest values, CRC included."""
+    values: dict[str, object] = {
+        "u8": 2**8 - 1,
+        "u32": 2**32 - 1,
+        "u64": 2**64 - 1,
+        "i32": -(2**31),
+        "(0..1)": 1,
+        "bool": True,
+        "bstr": bytes(data),
+        "bstr .size 32": bytes(32),
+        "bstr .size (0..32)": bytes(32),
+        "label": "x" * 64,
+        "[0*8 i32]": [-(2**31)] * 8,
+        "[14*14 u32]": [2**32 - 1] * 14,
+    }
+    schema = load_schema()
+    body = schema.encode(rule, {field.name: values[field.type] for field in schema.rules[rule].fields})
+    # zcbor ends a map by a byte more, and its arrays too
+    more = 1 + sum(field.type.startswith("[") for field in schema.rules[rule].fields)
+    return protocol.HEADER.size + len(body) + more + CRC_BYTES
+
+
+def test_every_message_of_the_agent_fits_its_buffer() -> None:
+    text = "".join(path.read_text() for path in sorted(AGENT.glob("*.[ch]")))
+
+    def number(pattern: str) -> int:
+        found = re.search(pattern, text)
+        assert found is not None
+        return int(found[1])
+
+    least = number(r"AGENT_FRAME_BYTES >= (\d+)")
+    beside = number(r"DATA_BYTES = AGENT_FRAME_BYTES - (\d+)")
+    event = number(r"EVENT_BYTES = (\d+)")
+    for row in COMMANDS:
+        for rule in row.responses:
+            assert largest(rule, least - beside) <= least
+    for kind in EVENTS:
+        assert largest(kind.body, 0) <= event
+    request = largest("predict-request", 1000) - 1000
+    assert request <= _PREDICT_OVERHEAD
