@@ -41,7 +41,7 @@ verify: setup ## Compare every route that computes the model: BOARD=..., MODEL=.
 	@$(BIN)/intaglio verify $(MODEL) --board $(BOARD) $(DATA_OPTION)
 
 bench: setup ## The benchmark (INTAGLIO_MODELS names the folder of models)
-	@$(BIN)/python -m benchmarks.bench
+	@$(BIN)/python benchmarks/bench.py
 
 check: setup ## Lint, types, formatting, import direction
 	$(BIN)/ruff check .

@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         rows = run(
-            options.network or [network.key for network in NETWORKS], options.core or list(DEFAULT_CORES),
+            options.network or [network.key for network in NETWORKS],
+            options.core or list(DEFAULT_CORES),
             software_float=not options.no_float,
         )
         report(rows, options.out)
@@ -66,9 +67,7 @@ def run(networks: Sequence[str], cores: Sequence[str], *, software_float: bool) 
         model = folder / network.file
         if not model.exists():
             raise UsageError(str(model), "is missing", "set INTAGLIO_MODELS to the folder with the models")
-        rows.append(
-            measure_network(network, model, core, software_float=software_float and core.name in FLOAT_CORES)
-        )
+        rows.append(measure_network(network, model, core, software_float=software_float and core.name in FLOAT_CORES))
     return rows
 
 
@@ -82,8 +81,7 @@ def report(rows: Sequence[Row], out: Path) -> None:
     compiler = find_compiler("arm-none-eabi-gcc").command
     toolchain = run_tool([*compiler, "--version"], timeout=20).stdout.splitlines()[0]
     text = markdown(rows, peers, toolchain)
-    data = {"toolchain": toolchain, "rows": [asdict(row) for row in rows], "means": ratios(rows, peers),
-            "peers": peers}
+    data = {"toolchain": toolchain, "rows": [asdict(row) for row in rows], "means": ratios(rows, peers), "peers": peers}
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "bench.md").write_text(text, encoding="utf-8")

@@ -206,12 +206,19 @@ def write_baseline(net: FloatNet, out: Path, name: str) -> Path:
         body.append(f"    layer_{number}({arguments});")
     body += [f"    {line}" for port in net.outputs for line in _quantise(port, memory)]
     macro = name.upper()
-    parts.append(_FOOT.format(
-        name=name, macro=macro, body="\n".join(body), layers=len(net.layers), inputs=len(net.inputs),
-        outputs=len(net.outputs), tensors=_tensors("input", net.inputs) + _tensors("output", net.outputs),
-        input_offsets=", ".join(str(memory.port[p.tensor]) for p in net.inputs),
-        output_offsets=", ".join(str(memory.port[p.tensor]) for p in net.outputs),
-    ))
+    parts.append(
+        _FOOT.format(
+            name=name,
+            macro=macro,
+            body="\n".join(body),
+            layers=len(net.layers),
+            inputs=len(net.inputs),
+            outputs=len(net.outputs),
+            tensors=_tensors("input", net.inputs) + _tensors("output", net.outputs),
+            input_offsets=", ".join(str(memory.port[p.tensor]) for p in net.inputs),
+            output_offsets=", ".join(str(memory.port[p.tensor]) for p in net.outputs),
+        )
+    )
     abi = (Path(intaglio.codegen.__file__).parent / "templates" / "abi.h.j2").read_text(encoding="utf-8")
     header = _HEADER.format(macro=macro, name=name, abi=abi, arena=memory.total)
     (out / f"{name}.h").write_text(header, encoding="utf-8")
@@ -268,8 +275,7 @@ def _dequantise(port: Port, memory: _Memory) -> list[str]:
     source = f"(const {port.dtype}_t *)(const void *)(bytes + {memory.port[port.tensor]})"
     return [
         f"for (int i = 0; i < {prod(port.shape)}; i++) {{",
-        f"    ({memory.floats(port.tensor)})[i] ="
-        f" {_float(port.scale)} * (float)(({source})[i] - ({port.zero_point}));",
+        f"    ({memory.floats(port.tensor)})[i] = {_float(port.scale)} * (float)(({source})[i] - ({port.zero_point}));",
         "}",
     ]
 
@@ -328,12 +334,27 @@ def _function(layer: Layer, number: int, shapes: dict[int, Shape]) -> str:
     inner = {"conv": _CONV_INNER, "depthwise": _DEPTHWISE_INNER, "average": _AVERAGE_INNER}[layer.kind]
     average = layer.kind == "average"
     sizes = {
-        "n": number, "ih": x[1], "iw": x[2], "ic": x[3], "oh": y[1], "ow": y[2], "oc": y[3], "mult": y[3] // x[3],
-        "kh": layer.window[0], "kw": layer.window[1], "sh": layer.stride[0], "sw": layer.stride[1],
-        "dh": layer.dilation[0], "dw": layer.dilation[1], "pt": layer.pads[0], "pl": layer.pads[1],
+        "n": number,
+        "ih": x[1],
+        "iw": x[2],
+        "ic": x[3],
+        "oh": y[1],
+        "ow": y[2],
+        "oc": y[3],
+        "mult": y[3] // x[3],
+        "kh": layer.window[0],
+        "kw": layer.window[1],
+        "sh": layer.stride[0],
+        "sw": layer.stride[1],
+        "dh": layer.dilation[0],
+        "dw": layer.dilation[1],
+        "pt": layer.pads[0],
+        "pl": layer.pads[1],
     }
     return _CONV.format(
-        **sizes, bias=f"{bias};\n                int32_t taps = 0" if average else bias, inner=inner.format(**sizes),
+        **sizes,
+        bias=f"{bias};\n                int32_t taps = 0" if average else bias,
+        inner=inner.format(**sizes),
         result=_result(layer, "sum / (float)taps") if average else _result(layer, "sum"),
     )
 

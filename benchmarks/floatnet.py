@@ -93,7 +93,8 @@ def read_tflite(path: Path) -> FloatNet:
             raise UnsupportedError(f"{path.name}: {name} #{number}", "is not in the float baseline", "leave it out")
         layers.append(reader(model, op, shapes))
     return FloatNet(
-        tuple(layers), shapes,
+        tuple(layers),
+        shapes,
         tuple(_port(graph.tensors[i], int(i), path) for i in graph.inputs),
         tuple(_port(graph.tensors[i], int(i), path) for i in graph.outputs),
     )
@@ -151,8 +152,16 @@ def _window(kind: str) -> Callable[[Any, Any, dict[int, Shape]], Layer]:
             window = (weights.shape[1], weights.shape[2])
             dilation = (o.dilationHFactor, o.dilationWFactor)
         return Layer(
-            kind, (x,), y, weights, bias, window, (o.strideH, o.strideW), dilation,
-            _pads(o, shapes[x], shapes[y], window, dilation), _BOUNDS[o.fusedActivationFunction],
+            kind,
+            (x,),
+            y,
+            weights,
+            bias,
+            window,
+            (o.strideH, o.strideW),
+            dilation,
+            _pads(o, shapes[x], shapes[y], window, dilation),
+            _BOUNDS[o.fusedActivationFunction],
         )
 
     return read
@@ -160,8 +169,12 @@ def _window(kind: str) -> Callable[[Any, Any, dict[int, Shape]], Layer]:
 
 def _dense(model: Any, op: Any, shapes: dict[int, Shape]) -> Layer:
     return Layer(
-        "dense", (int(op.inputs[0]),), int(op.outputs[0]), _constant(model, op.inputs[1]),
-        _constant(model, op.inputs[2]), bounds=_BOUNDS[op.builtinOptions.fusedActivationFunction],
+        "dense",
+        (int(op.inputs[0]),),
+        int(op.outputs[0]),
+        _constant(model, op.inputs[1]),
+        _constant(model, op.inputs[2]),
+        bounds=_BOUNDS[op.builtinOptions.fusedActivationFunction],
     )
 
 

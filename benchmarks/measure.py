@@ -97,9 +97,7 @@ def litert_outputs(model: Path, sample: list[Array]) -> list[Array]:
     """What LiteRT's reference kernels make of a sample."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    interpreter: Any = Interpreter(
-        str(model), experimental_op_resolver_type=OpResolverType.BUILTIN_REF
-    )
+    interpreter: Any = Interpreter(str(model), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
     interpreter.allocate_tensors()
     for detail, array in zip(interpreter.get_input_details(), sample, strict=True):
         interpreter.set_tensor(detail["index"], array)

@@ -31,9 +31,7 @@ def ratios(rows: Sequence[Row], peers: dict[str, Any]) -> dict[str, dict[str, fl
         mine = [row for row in rows if row.core == core]
         means: dict[str, float] = {"networks": len(mine)}
         if core in table and all(row.network in table[core] for row in mine):
-            means["tflm_cmsis_nn"] = geometric_mean(
-                [table[core][row.network] * 1e6 / row.instructions for row in mine]
-            )
+            means["tflm_cmsis_nn"] = geometric_mean([table[core][row.network] * 1e6 / row.instructions for row in mine])
         floats = [row.software_float / row.instructions for row in mine if row.software_float]
         if len(floats) == len(mine):
             means["software_float"] = geometric_mean(floats)
@@ -62,28 +60,50 @@ def markdown(rows: Sequence[Row], peers: dict[str, Any], toolchain: str) -> str:
     titles = {network.key: f"{network.title} ({network.macs})" for network in NETWORKS}
     for row in rows:
         peer = table.get(row.core, {}).get(row.network)
-        lines.append("| " + " | ".join([
-            titles[row.network], row.core.removeprefix("cortex-"), _millions(row.instructions),
-            ("~" if row.stand_in else "") + _millions(row.cycles), f"{row.flash_bytes / 1024:.1f}",
-            f"{row.arena_bytes:,}", f"{row.stack_bytes:,}", _yes(row.exact), _yes(row.float_free),
-            _millions(row.software_float) if row.software_float else "",
-            f"{row.software_float / row.instructions:.1f}" if row.software_float else "",
-            f"{peer} M" if peer else "", f"{peer * 1e6 / row.instructions:.2f}" if peer else "",
-        ]) + " |")
-    lines += ["", "Geometric means over the networks above:", "", "| core | networks | TFLM + CMSIS-NN / ours "
-              "| software float / ours |", "|---|--:|--:|--:|"]
+        lines.append(
+            "| "
+            + " | ".join(
+                [
+                    titles[row.network],
+                    row.core.removeprefix("cortex-"),
+                    _millions(row.instructions),
+                    ("~" if row.stand_in else "") + _millions(row.cycles),
+                    f"{row.flash_bytes / 1024:.1f}",
+                    f"{row.arena_bytes:,}",
+                    f"{row.stack_bytes:,}",
+                    _yes(row.exact),
+                    _yes(row.float_free),
+                    _millions(row.software_float) if row.software_float else "",
+                    f"{row.software_float / row.instructions:.1f}" if row.software_float else "",
+                    f"{peer} M" if peer else "",
+                    f"{peer * 1e6 / row.instructions:.2f}" if peer else "",
+                ]
+            )
+            + " |"
+        )
+    lines += [
+        "",
+        "Geometric means over the networks above:",
+        "",
+        "| core | networks | TFLM + CMSIS-NN / ours | software float / ours |",
+        "|---|--:|--:|--:|",
+    ]
     for core, means in ratios(rows, peers).items():
         cells = [f"{means[key]:.2f}" if key in means else "" for key in ("tflm_cmsis_nn", "software_float")]
         lines.append(f"| {core.removeprefix('cortex-')} | {int(means['networks'])} | {cells[0]} | {cells[1]} |")
     lines += ["", "## Figures of others", ""]
     for group, tools in peers.items():
         for tool in tools.values():
-            lines += [f"**{tool['label']}**, {group}: {tool['unit']}. {tool['source']}", "",
-                      "| core | " + " | ".join(network.title for network in NETWORKS) + " |",
-                      "|---|" + "--:|" * len(NETWORKS)]
+            lines += [
+                f"**{tool['label']}**, {group}: {tool['unit']}. {tool['source']}",
+                "",
+                "| core | " + " | ".join(network.title for network in NETWORKS) + " |",
+                "|---|" + "--:|" * len(NETWORKS),
+            ]
             lines += [
                 f"| {core.removeprefix('cortex-')} | " + " | ".join(str(figures[n.key]) for n in NETWORKS) + " |"
-                for core, figures in tool.items() if isinstance(figures, dict)
+                for core, figures in tool.items()
+                if isinstance(figures, dict)
             ]
             lines.append("")
     lines += ["## Timing tables", ""]

@@ -63,7 +63,14 @@ class Timing:
 
 _M4 = "Cortex-M4 TRM (DDI 0439), table 3-1 and section 3.3.2"
 _ARMV7M = {
-    "store_imm": 1, "overlap": True, "pop_pc": 3, "taken": 3, "jump": 3, "call": 3, "indirect": 3, "div": 12,
+    "store_imm": 1,
+    "overlap": True,
+    "pop_pc": 3,
+    "taken": 3,
+    "jump": 3,
+    "call": 3,
+    "indirect": 3,
+    "div": 12,
     "system": 2,
 }
 
@@ -78,7 +85,10 @@ TIMINGS: dict[str, Timing] = {
         "Cortex-M0+ TRM (DDI 0484), table 3-1", pop_pc=3, taken=2, jump=2, call=3, indirect=2, system=3
     ),
     "cortex-m3": Timing(
-        "Cortex-M3 TRM (DDI 0337), table 3-1 and section 3.3.2", mla=2, mull=5, mlal=7,
+        "Cortex-M3 TRM (DDI 0337), table 3-1 and section 3.3.2",
+        mla=2,
+        mull=5,
+        mlal=7,
         **_ARMV7M,  # type: ignore[arg-type]
     ),
     "cortex-m4": Timing(_M4, **_ARMV7M),  # type: ignore[arg-type]

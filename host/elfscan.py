@@ -31,18 +31,15 @@ _LIBGCC = (
     rf"|(?:mul|div)(?:hc|sc|dc|xc|tc)3"
     rf"|(?:[hfd]|float)2[hfd]_(?:ieee|alternative|internal))"
 )
-_LIBM = frozenset(
-    name + suffix
-    for name in (
-        "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign",
-        "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "fabs", "fdim", "floor", "fma",
-        "fmax", "fmin", "fmod", "frexp", "hypot", "ilogb", "ldexp", "lgamma", "llrint", "llround",
-        "log", "log10", "log1p", "log2", "logb", "lrint", "lround", "modf", "nan", "nearbyint",
-        "nextafter", "pow", "remainder", "remquo", "rint", "round", "scalbln", "scalbn", "sin",
-        "sinh", "sqrt", "tan", "tanh", "tgamma", "trunc",
-    )
-    for suffix in ("", "f")
-) | frozenset(("strtod", "strtof", "atof", "__ieee754_exp", "__ieee754_sqrt"))
+_LIBM_NAMES = (
+    "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs fdim "
+    "floor fma fmax fmin fmod frexp hypot ilogb ldexp lgamma llrint llround log log10 log1p log2 logb lrint "
+    "lround modf nan nearbyint nextafter pow remainder remquo rint round scalbln scalbn sin sinh sqrt tan "
+    "tanh tgamma trunc "
+)
+_LIBM = frozenset(name + suffix for name in _LIBM_NAMES.split() for suffix in ("", "f")) | frozenset(
+    ("strtod", "strtof", "atof", "__ieee754_exp", "__ieee754_sqrt")
+)
 
 _FLOAT_SYMBOL = re.compile(rf"(?:{_AEABI}|{_LIBGCC}|__ieee754_\w+|__kernel_\w+f?)\Z")
 

@@ -20,7 +20,10 @@ Array = npt.NDArray[np.generic]
 HARNESS = Path(__file__).parent / "harness"
 
 SANITIZERS = (
-    "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer",
+    "-g",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-fno-omit-frame-pointer",
 )
 
 _TRACE_HEADER = """\
@@ -93,13 +96,18 @@ def run_on_host(
         tracing = ["-include", str(write_trace_header(lib, work))] if trace else []
         objects = compile_objects(tool, lib.sources, work / "lib", [*STRICT_WARNINGS, *common, *tracing])
         objects += compile_objects(
-            tool, [HARNESS / "harness.c", HARNESS / "hosted.c"], work / "harness",
+            tool,
+            [HARNESS / "harness.c", HARNESS / "hosted.c"],
+            work / "harness",
             ["-std=c11", *common, *lib.defines()],
         )
         program = link(tool, objects, work / "program", SANITIZERS if sanitize else ())
         (work / "in.bin").write_bytes(pack(inputs, reset_each=reset_each))
         done = run_tool(
-            [str(program), "in.bin", "out.bin"], timeout=timeout, cwd=work, allow_failure=True,
+            [str(program), "in.bin", "out.bin"],
+            timeout=timeout,
+            cwd=work,
+            allow_failure=True,
             # The arena is never freed, and looking for leaks needs ptrace, which containers forbid.
             env={"ASAN_OPTIONS": "detect_leaks=0"},
         )
@@ -107,8 +115,10 @@ def run_on_host(
             raise ToolError(where, _crash(done.returncode, done.stderr), "report the model")
         run = parse((work / "out.bin").read_bytes(), where, len(inputs))
     return HostResult(
-        [sample.outputs for sample in run.samples], [sample.traces for sample in run.samples],
-        run.inputs, run.outputs,
+        [sample.outputs for sample in run.samples],
+        [sample.traces for sample in run.samples],
+        run.inputs,
+        run.outputs,
     )
 
 

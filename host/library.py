@@ -52,7 +52,8 @@ def open_library(folder: Path) -> Library:
     headers = sorted(folder.glob("*.h"))
     if len(headers) != 1:
         raise OutputError(
-            str(folder), f"holds {len(headers)} headers where a generated library has one",
+            str(folder),
+            f"holds {len(headers)} headers where a generated library has one",
             "give the folder that `intaglio compile -o` wrote",
         )
     name = headers[0].stem

@@ -15,10 +15,7 @@ from intaglio.quantizer.errors import ToolError, UsageError
 Array = npt.NDArray[np.generic]
 
 # In the order of `enum intaglio_dtype`.
-DTYPES = tuple(
-    np.dtype(name)
-    for name in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool")
-)
+DTYPES = tuple(np.dtype(name) for name in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool"))
 
 _TENSOR, _TRACE, _OUTPUT, _DONE, _OVERRUN, _MISMATCH, _FAULT = range(1, 8)
 
@@ -74,7 +71,8 @@ def pack(inputs: Sequence[Sequence[Array]], *, reset_each: bool) -> bytes:
         for array in sample:
             if array.dtype not in DTYPES:
                 raise UsageError(
-                    f"sample {index}", f"dtype {array.dtype} is not one of a generated library's",
+                    f"sample {index}",
+                    f"dtype {array.dtype} is not one of a generated library's",
                     "pass the integers of the model's input",
                 )
             data = np.ascontiguousarray(array).tobytes()
@@ -114,33 +112,32 @@ def parse(data: bytes, where: str, expected: int) -> Run:
         elif kind == _DONE:
             status = a - (1 << 32) if a >> 31 else a
             if status != 0:
-                raise ToolError(
-                    where, f"invoke returned {status} on sample {number}", "the code refused its input"
-                )
+                raise ToolError(where, f"invoke returned {status} on sample {number}", "the code refused its input")
             sample.stack_bytes = b
             run.samples.append(sample)
             sample = Sample()
         elif kind == _OVERRUN:
             side = "after the end" if a else "before the start"
             raise ToolError(
-                where, f"sample {number} wrote {b} bytes {side} of the arena",
+                where,
+                f"sample {number} wrote {b} bytes {side} of the arena",
                 "this is a fault of the generated code; report the model",
             )
         elif kind == _MISMATCH:
             want = run.inputs[a]
             raise UsageError(
-                where, f"input {a} of sample {number} has {b} bytes or the wrong dtype",
+                where,
+                f"input {a} of sample {number} has {b} bytes or the wrong dtype",
                 f"it takes {want.dtype} of shape {list(want.shape)}, {want.bytes} bytes",
             )
         elif kind == _FAULT:
             raise ToolError(
-                where, f"hard fault at pc {a:#010x} (status {b:#x}) in sample {number}",
+                where,
+                f"hard fault at pc {a:#010x} (status {b:#x}) in sample {number}",
                 "this is a fault of the generated code; report the model",
             )
         else:
             raise ToolError(where, f"record of unknown kind {kind}", "the output file is damaged")
     if at != len(data) or len(run.samples) != expected:
-        raise ToolError(
-            where, f"stopped after {len(run.samples)} of {expected} samples", "run it with one sample"
-        )
+        raise ToolError(where, f"stopped after {len(run.samples)} of {expected} samples", "run it with one sample")
     return run

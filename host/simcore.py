@@ -125,8 +125,13 @@ class Image:
 
 
 def build_image(
-    library: Library, core: Core, work: Path, *, extra: Sequence[str] = (),
-    flags: Sequence[str] = DEFAULT_FLAGS, stack_bytes: int = STACK_BYTES,
+    library: Library,
+    core: Core,
+    work: Path,
+    *,
+    extra: Sequence[str] = (),
+    flags: Sequence[str] = DEFAULT_FLAGS,
+    stack_bytes: int = STACK_BYTES,
 ) -> Image:
     """Compile a library and the harness for a core and link them for its QEMU machine.
 
@@ -143,30 +148,48 @@ def build_image(
     work.mkdir(parents=True, exist_ok=True)
     selection = core_flags(compiler, core)
     objects = compile_objects(
-        compiler, library.sources, work / "lib",
+        compiler,
+        library.sources,
+        work / "lib",
         [*selection, *flags, f"-I{library.folder}", *library.cflags, *extra],
     )
     harness = compile_objects(
-        compiler, [HARNESS / "harness.c", HARNESS / "bare.c"], work / "harness",
-        [*selection, "-std=c11", "-Os", "-ffreestanding", f"-I{library.folder}", f"-I{HARNESS}",
-         f"-DHARNESS_STACK_BYTES={stack_bytes}u", *library.defines()],
+        compiler,
+        [HARNESS / "harness.c", HARNESS / "bare.c"],
+        work / "harness",
+        [
+            *selection,
+            "-std=c11",
+            "-Os",
+            "-ffreestanding",
+            f"-I{library.folder}",
+            f"-I{HARNESS}",
+            f"-DHARNESS_STACK_BYTES={stack_bytes}u",
+            *library.defines(),
+        ],
     )
     memory = MEMORIES[core.qemu_machine]
     script = work / "image.ld"
-    script.write_text(
-        _LINKER_SCRIPT.format(vectors=memory.vectors, code=memory.code, ram=memory.ram), encoding="ascii"
-    )
+    script.write_text(_LINKER_SCRIPT.format(vectors=memory.vectors, code=memory.code, ram=memory.ram), encoding="ascii")
     elf = link(
-        compiler, [*objects, *harness], work / "image.elf",
-        [*selection, "-nostartfiles", f"-T{script}", "-Wl,--gc-sections,--no-warn-rwx-segments",
-         "-Wl,-u,harness_vectors"],
+        compiler,
+        [*objects, *harness],
+        work / "image.elf",
+        [
+            *selection,
+            "-nostartfiles",
+            f"-T{script}",
+            "-Wl,--gc-sections,--no-warn-rwx-segments",
+            "-Wl,-u,harness_vectors",
+        ],
     )
     if not core.thumb2:
         # Its machine executes Armv7-M, so QEMU alone would not notice.
         illegal = check_armv6m(elf)
         if illegal:
             raise ToolError(
-                library.name, f"not Armv6-M code: {illegal[0]} ({len(illegal)} in all)",
+                library.name,
+                f"not Armv6-M code: {illegal[0]} ({len(illegal)} in all)",
                 "this is a fault of the generated code; report the model",
             )
     return Image(elf, tuple(objects))
@@ -183,9 +206,18 @@ def run_image(
     (work / "in.bin").write_bytes(data)
     (work / "out.bin").unlink(missing_ok=True)
     command = [
-        find_program("qemu-system-arm"), "-M", core.qemu_machine,
-        "-nographic", "-monitor", "none", "-serial", "none",
-        "-semihosting-config", "enable=on,target=native", "-kernel", str(elf.resolve()),
+        find_program("qemu-system-arm"),
+        "-M",
+        core.qemu_machine,
+        "-nographic",
+        "-monitor",
+        "none",
+        "-serial",
+        "none",
+        "-semihosting-config",
+        "enable=on,target=native",
+        "-kernel",
+        str(elf.resolve()),
     ]
     if marks:
         write_marks(work / "marks.txt", marks)
@@ -243,8 +275,12 @@ def run_on_core(
             exact = _code(plain.objects) == _code(marked.objects)
             if not exact and layers:
                 stream, layered = run_image(
-                    marked.elf, core, data, marked.elf.parent,
-                    marks=[*_call_marks(marked.elf, lib), *layers], timeout=timeout,
+                    marked.elf,
+                    core,
+                    data,
+                    marked.elf.parent,
+                    marks=[*_call_marks(marked.elf, lib), *layers],
+                    timeout=timeout,
                 )
                 layer_elf = marked.elf.read_bytes()
             else:
@@ -256,7 +292,8 @@ def run_on_core(
     stack = max((sample.stack_bytes for sample in run.samples), default=0)
     if stack >= STACK_BYTES:
         raise ToolError(
-            where, f"used more than {STACK_BYTES} bytes of stack",
+            where,
+            f"used more than {STACK_BYTES} bytes of stack",
             "this is a fault of the generated code; report the model",
         )
     layered = layered or counts
@@ -287,7 +324,13 @@ def _marked_image(lib: Library, core: Core, work: Path, flags: Sequence[str]) ->
 
 
 def _trace(
-    lib: Library, core: Core, work: Path, data: bytes, flags: Sequence[str], timeout: float, where: str,
+    lib: Library,
+    core: Core,
+    work: Path,
+    data: bytes,
+    flags: Sequence[str],
+    timeout: float,
+    where: str,
     plain: Run,
 ) -> list[list[Trace]]:
     work.mkdir()
@@ -298,7 +341,8 @@ def _trace(
     for index, (traced, untraced) in enumerate(zip(run.samples, plain.samples, strict=True)):
         if any(a.tobytes() != b.tobytes() for a, b in zip(traced.outputs, untraced.outputs, strict=True)):
             raise ToolError(
-                where, f"outputs of sample {index} change when layers are traced",
+                where,
+                f"outputs of sample {index} change when layers are traced",
                 "the generated code reads memory that it did not write; report the model",
             )
     return [sample.traces for sample in run.samples]

@@ -52,8 +52,7 @@ class Counts:
     def per_layer(self) -> dict[int, int]:
         """Instructions executed per layer index; `REST` for what follows the last boundary."""
         return {
-            layer: sum(block.instructions * block.runs for block in blocks)
-            for layer, blocks in self.layers.items()
+            layer: sum(block.instructions * block.runs for block in blocks) for layer, blocks in self.layers.items()
         }
 
 
@@ -93,8 +92,21 @@ def plugin() -> Path:
     os.close(handle)
     try:
         run_tool(
-            [*find_compiler("gcc").command, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror",
-             "-shared", "-fPIC", "-fvisibility=hidden", f"-DQEMU_PLUGIN_API={api}", str(SOURCE), "-o", name],
+            [
+                *find_compiler("gcc").command,
+                "-std=c11",
+                "-O2",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-shared",
+                "-fPIC",
+                "-fvisibility=hidden",
+                f"-DQEMU_PLUGIN_API={api}",
+                str(SOURCE),
+                "-o",
+                name,
+            ],
             timeout=60,
         )
         # Renamed into place, so that a run beside this one never loads half a file.

@@ -16,7 +16,13 @@ from intaglio.boards.cores import Core
 from intaglio.quantizer.errors import ToolError
 
 STRICT_WARNINGS = (
-    "-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-pedantic", "-Werror",
+    "-std=c11",
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+    "-Wdouble-promotion",
+    "-pedantic",
+    "-Werror",
 )
 
 INSTALL = {
@@ -80,7 +86,11 @@ def core_flags(compiler: Compiler, core: Core) -> tuple[str, ...]:
 
 
 def run_tool(
-    command: Sequence[str], *, timeout: float, cwd: Path | None = None, allow_failure: bool = False,
+    command: Sequence[str],
+    *,
+    timeout: float,
+    cwd: Path | None = None,
+    allow_failure: bool = False,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; it dies with its time-out and with this process.
@@ -98,8 +108,15 @@ def run_tool(
     prefix = (keeper, "--pdeathsig", "KILL") if keeper else ()
     try:
         done = subprocess.run(
-            [*prefix, *command], cwd=cwd, timeout=timeout, env={**os.environ, **(env or {})},
-            capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, check=False,
+            [*prefix, *command],
+            cwd=cwd,
+            timeout=timeout,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         late = f"still running after {timeout:g} s"
@@ -120,7 +137,11 @@ def _first_complaint(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def compile_objects(
-    compiler: Compiler, sources: Sequence[Path], out: Path, flags: Sequence[str], *,
+    compiler: Compiler,
+    sources: Sequence[Path],
+    out: Path,
+    flags: Sequence[str],
+    *,
     timeout: float = COMPILE_TIMEOUT_S,
 ) -> list[Path]:
     """Compile each source to an object in `out`; returns the objects in the order of the sources.
@@ -140,7 +161,11 @@ def compile_objects(
 
 
 def link(
-    compiler: Compiler, objects: Sequence[Path], output: Path, flags: Sequence[str], *,
+    compiler: Compiler,
+    objects: Sequence[Path],
+    output: Path,
+    flags: Sequence[str],
+    *,
     timeout: float = COMPILE_TIMEOUT_S,
 ) -> Path:
     """Link objects to `output`.
@@ -148,9 +173,7 @@ def link(
     Raises:
         ToolError: the link fails; the message is the linker's first error.
     """
-    run_tool(
-        [*compiler.command, *map(str, objects), "-o", str(output), *flags], timeout=timeout, cwd=output.parent
-    )
+    run_tool([*compiler.command, *map(str, objects), "-o", str(output), *flags], timeout=timeout, cwd=output.parent)
     return output
 
 

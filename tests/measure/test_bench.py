@@ -17,9 +17,19 @@ from intaglio.quantizer.errors import UsageError
 
 def row(network: str, core: str, instructions: int, software_float: int | None = None) -> Row:
     return Row(
-        network=network, core=core, instructions=instructions, cycles=2 * instructions,
-        stand_in=core == "cortex-m7", histogram={"alu": instructions}, layers={0: instructions}, flash_bytes=2048,
-        arena_bytes=1000, stack_bytes=96, exact=True, float_free=True, software_float=software_float,
+        network=network,
+        core=core,
+        instructions=instructions,
+        cycles=2 * instructions,
+        stand_in=core == "cortex-m7",
+        histogram={"alu": instructions},
+        layers={0: instructions},
+        flash_bytes=2048,
+        arena_bytes=1000,
+        stack_bytes=96,
+        exact=True,
+        float_free=True,
+        software_float=software_float,
     )
 
 
@@ -36,8 +46,10 @@ def test_every_figure_of_others_names_its_source_and_a_known_core() -> None:
 def test_means_are_geometric_and_only_over_complete_cores() -> None:
     peers = read_peers()
     rows = [
-        row("kws", "cortex-m4", 3_920_000), row("resnet8", "cortex-m4", 29_900_000),
-        row("kws", "cortex-m0", 14_500_000, 145_000_000), row("ad", "cortex-m0plus", 1),
+        row("kws", "cortex-m4", 3_920_000),
+        row("resnet8", "cortex-m4", 29_900_000),
+        row("kws", "cortex-m0", 14_500_000, 145_000_000),
+        row("ad", "cortex-m0plus", 1),
     ]
     means = ratios(rows, peers)
     assert means["cortex-m4"]["tflm_cmsis_nn"] == pytest.approx(2**0.5)

@@ -34,20 +34,23 @@ def test_the_sample_library_and_its_image_are_clean(tmp_path: Path, core: str) -
         assert report.instructions > 80 and report.symbols > 10
 
 
-@pytest.mark.parametrize(("source", "helper"), [
-    ("float f(float a, float b) { return a + b; }", "__aeabi_fadd"),
-    ("float f(float a, float b) { return a * b; }", "__aeabi_fmul"),
-    ("double f(double a, double b) { return a / b; }", "__aeabi_ddiv"),
-    ("float f(int a) { return (float)a; }", "__aeabi_i2f"),
-    ("double f(unsigned a) { return a; }", "__aeabi_ui2d"),
-    ("float f(long long a) { return (float)a; }", "__aeabi_l2f"),
-    ("int f(float a) { return (int)a; }", "__aeabi_f2iz"),
-    ("long long f(double a) { return (long long)a; }", "__aeabi_d2lz"),
-    ("int f(float a, float b) { return a < b; }", "__aeabi_fcmplt"),
-    ("double f(float a) { return a; }", "__aeabi_f2d"),
-    ("float expf(float); float f(float a) { return expf(a); }", "expf"),
-    ("_Complex float f(_Complex float a) { return a * a; }", "__mulsc3"),
-])
+@pytest.mark.parametrize(
+    ("source", "helper"),
+    [
+        ("float f(float a, float b) { return a + b; }", "__aeabi_fadd"),
+        ("float f(float a, float b) { return a * b; }", "__aeabi_fmul"),
+        ("double f(double a, double b) { return a / b; }", "__aeabi_ddiv"),
+        ("float f(int a) { return (float)a; }", "__aeabi_i2f"),
+        ("double f(unsigned a) { return a; }", "__aeabi_ui2d"),
+        ("float f(long long a) { return (float)a; }", "__aeabi_l2f"),
+        ("int f(float a) { return (int)a; }", "__aeabi_f2iz"),
+        ("long long f(double a) { return (long long)a; }", "__aeabi_d2lz"),
+        ("int f(float a, float b) { return a < b; }", "__aeabi_fcmplt"),
+        ("double f(float a) { return a; }", "__aeabi_f2d"),
+        ("float expf(float); float f(float a) { return expf(a); }", "expf"),
+        ("_Complex float f(_Complex float a) { return a * a; }", "__mulsc3"),
+    ],
+)
 @pytest.mark.parametrize("core", ["cortex-m0", "cortex-m4"])
 def test_software_float_is_found(tmp_path: Path, core: str, source: str, helper: str) -> None:
     report = scan_elf(build(tmp_path, source, CORES[core]), CORES[core])
@@ -55,13 +58,16 @@ def test_software_float_is_found(tmp_path: Path, core: str, source: str, helper:
     assert any(f" {helper} called" in line for line in report.findings)
 
 
-@pytest.mark.parametrize("source", [
-    "float f(float a, float b) { return a + b; }",
-    "float f(int a) { return (float)a; }",
-    "int f(float a) { return (int)a; }",
-    "int f(float a, float b) { return a < b; }",
-    "float f(void) { return 1.0f; }",
-])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "float f(float a, float b) { return a + b; }",
+        "float f(int a) { return (float)a; }",
+        "int f(float a) { return (int)a; }",
+        "int f(float a, float b) { return a < b; }",
+        "float f(void) { return 1.0f; }",
+    ],
+)
 def test_vfp_instructions_are_found(tmp_path: Path, source: str) -> None:
     flags = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
     report = scan_elf(build(tmp_path, source, CORES["cortex-m4"], flags), CORES["cortex-m4"])
@@ -100,12 +106,32 @@ def test_integer_mve_and_moves_of_the_register_file_are_allowed(tmp_path: Path) 
     assert report.clean
 
 
-@pytest.mark.parametrize("name", [
-    "__aeabi_idiv", "__aeabi_uidivmod", "__aeabi_lmul", "__aeabi_ldivmod", "__aeabi_llsl", "__aeabi_memcpy",
-    "__aeabi_uldivmod", "__aeabi_lcmp", "__aeabi_idiv0", "__muldi3", "__udivsi3", "__clzsi2", "__popcountsi2",
-    "__ashldi3", "__gnu_thumb1_case_uqi", "model_exp", "conv_f32_like", "tiny_floor", "__divsi3",
-    "__negdi2", "memset",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "__aeabi_idiv",
+        "__aeabi_uidivmod",
+        "__aeabi_lmul",
+        "__aeabi_ldivmod",
+        "__aeabi_llsl",
+        "__aeabi_memcpy",
+        "__aeabi_uldivmod",
+        "__aeabi_lcmp",
+        "__aeabi_idiv0",
+        "__muldi3",
+        "__udivsi3",
+        "__clzsi2",
+        "__popcountsi2",
+        "__ashldi3",
+        "__gnu_thumb1_case_uqi",
+        "model_exp",
+        "conv_f32_like",
+        "tiny_floor",
+        "__divsi3",
+        "__negdi2",
+        "memset",
+    ],
+)
 def test_integer_helpers_are_not_taken_for_float(name: str) -> None:
     assert not is_float_symbol(name)
 
@@ -165,10 +191,21 @@ def test_all_m0_code_of_the_compiler_is_armv6m_and_m3_code_is_not() -> None:
     assert len(check_armv6m(libgcc("cortex-m3"))) > 1000
 
 
-@pytest.mark.parametrize("text", [
-    "movw r0, #1", "cbz r0, 1f\\n nop\\n 1: nop", "it eq\\n moveq r0, r1", "b.w f", "mla r0, r1, r2, r3",
-    "udiv r0, r1, r2", "ldr.w r0, [r1, #64]", "smull r0, r1, r2, r3", "push {r8}", "cpsid f",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "movw r0, #1",
+        "cbz r0, 1f\\n nop\\n 1: nop",
+        "it eq\\n moveq r0, r1",
+        "b.w f",
+        "mla r0, r1, r2, r3",
+        "udiv r0, r1, r2",
+        "ldr.w r0, [r1, #64]",
+        "smull r0, r1, r2, r3",
+        "push {r8}",
+        "cpsid f",
+    ],
+)
 def test_single_instructions_beyond_armv6m_are_found(tmp_path: Path, text: str) -> None:
     source = f'void f(void) {{ __asm__ volatile(".syntax unified\\n .arch armv7-m\\n {text}\\n"); }}'
     assert len(check_armv6m(build(tmp_path, source, CORES["cortex-m0"]))) >= 1

@@ -23,9 +23,7 @@ def test_outputs_and_traces_are_those_of_the_definition(
     for (hidden, final), outputs, traces in zip(expected(inputs), result.outputs, result.traces, strict=True):
         assert outputs[0].dtype == np.int8 and outputs[0].shape == (1, 3)
         assert outputs[0][0].tolist() == final.tolist()
-        assert [(t.layer, t.output, t.data) for t in traces] == [
-            (0, 0, hidden.tobytes()), (1, 0, final.tobytes())
-        ]
+        assert [(t.layer, t.output, t.data) for t in traces] == [(0, 0, hidden.tobytes()), (1, 0, final.tobytes())]
 
 
 def test_reset_for_each_sample_forgets_the_state(tmp_path: Path) -> None:
@@ -35,12 +33,15 @@ def test_reset_for_each_sample_forgets_the_state(tmp_path: Path) -> None:
     assert result.traces == [[], [], [], []]
 
 
-@pytest.mark.parametrize(("extra", "sanitize", "message"), [
-    ("bytes[24] = 1;", False, "1 bytes after"),
-    ("bytes[-3] = 1;", False, "3 bytes before"),
-    ("bytes[24] = 1;", True, "AddressSanitizer"),
-    ("*calls = 0x7fffffff; *calls += bytes[4] | 1;", True, "signed integer overflow"),
-])
+@pytest.mark.parametrize(
+    ("extra", "sanitize", "message"),
+    [
+        ("bytes[24] = 1;", False, "1 bytes after"),
+        ("bytes[-3] = 1;", False, "3 bytes before"),
+        ("bytes[24] = 1;", True, "AddressSanitizer"),
+        ("*calls = 0x7fffffff; *calls += bytes[4] | 1;", True, "signed integer overflow"),
+    ],
+)
 def test_a_write_outside_the_arena_and_undefined_behaviour_are_caught(
     tmp_path: Path, extra: str, sanitize: bool, message: str
 ) -> None:

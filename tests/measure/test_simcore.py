@@ -32,9 +32,7 @@ def test_outputs_and_traces_are_those_of_the_definition_on_every_core(tmp_path: 
     result = run_on_core(write_tiny(tmp_path), CORES[core], [[x] for x in inputs], trace=True)
     for (hidden, final), outputs, traces in zip(expected(inputs), result.outputs, result.traces, strict=True):
         assert outputs[0][0].tolist() == final.tolist()
-        assert [(t.layer, t.output, t.data) for t in traces] == [
-            (0, 0, hidden.tobytes()), (1, 0, final.tobytes())
-        ]
+        assert [(t.layer, t.output, t.data) for t in traces] == [(0, 0, hidden.tobytes()), (1, 0, final.tobytes())]
     assert len(result.instructions) == 4 and all(n > 60 for n in result.instructions)
     assert set(result.layer_instructions[0]) == {0, 1, REST}
     assert 0 < result.stack_bytes < 256
@@ -125,7 +123,7 @@ def test_stack_is_what_invoke_overwrote(tmp_path: Path) -> None:
         library = write_tiny(
             tmp_path / str(words),
             helpers=f"void deep(void); void __attribute__((noinline)) deep(void)"
-                    f"{{ volatile int32_t a[{words}]; for (int i = 0; i < {words}; i++) {{ a[i] = i; }} }}",
+            f"{{ volatile int32_t a[{words}]; for (int i = 0; i < {words}; i++) {{ a[i] = i; }} }}",
             extra="deep();",
         )
         return run_on_core(library, CORES["cortex-m3"], [[samples(1)[0]]]).stack_bytes
@@ -141,12 +139,15 @@ def test_a_stack_that_overflows_is_named(tmp_path: Path) -> None:
         run_on_core(library, CORES["cortex-m3"], [[samples(1)[0]]], count=False)
 
 
-@pytest.mark.parametrize(("extra", "message"), [
-    ("bytes[25] = 1;", "sample 0 wrote 2 bytes after the end"),
-    ("bytes[-1] = 1;", "sample 0 wrote 1 bytes before the start"),
-    ("*(volatile int32_t *)0xF0000000u = 1;", "hard fault at pc"),
-    ('__asm__ volatile("udf #1");', "hard fault at pc"),
-])
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("bytes[25] = 1;", "sample 0 wrote 2 bytes after the end"),
+        ("bytes[-1] = 1;", "sample 0 wrote 1 bytes before the start"),
+        ("*(volatile int32_t *)0xF0000000u = 1;", "hard fault at pc"),
+        ('__asm__ volatile("udf #1");', "hard fault at pc"),
+    ],
+)
 def test_faults_and_overruns_are_named(tmp_path: Path, extra: str, message: str) -> None:
     with pytest.raises(ToolError, match=message):
         run_on_core(write_tiny(tmp_path, extra=extra), CORES["cortex-m3"], [[samples(1)[0]]], count=False)

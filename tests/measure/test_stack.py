@@ -54,19 +54,31 @@ def test_the_plain_sample_needs_what_it_uses(tmp_path: Path, core: str) -> None:
     assert result.flash_bytes == footprint.flash_bytes
 
 
-@pytest.mark.parametrize(("helpers", "extra", "message"), [
-    ("int32_t again(int32_t n); int32_t __attribute__((noinline)) again(int32_t n)"
-     "{ volatile int32_t k = n; return n < 1 ? 0 : again(n - 1) * k + again(n - 2); }",
-     "*calls += again(bytes[4]);", "calls itself .*again -> again"),
-    ("int32_t pick(int32_t (*f)(int32_t)); int32_t __attribute__((noinline)) pick(int32_t (*f)(int32_t))"
-     "{ volatile int32_t k = 1; return f(k) + k; }"
-     "int32_t one(int32_t n); int32_t one(int32_t n) { return n; }"
-     "int32_t two(int32_t n); int32_t two(int32_t n) { return n + 2; }",
-     "*calls += pick(bytes[4] ? one : two);", "through a pointer"),
-    ("int32_t wide(int32_t n); int32_t __attribute__((noinline)) wide(int32_t n)"
-     "{ volatile int32_t k[n]; for (int i = 0; i < n; i++) { k[i] = i; } return k[n - 1]; }",
-     "*calls += wide(bytes[4]);", "no fixed size"),
-])
+@pytest.mark.parametrize(
+    ("helpers", "extra", "message"),
+    [
+        (
+            "int32_t again(int32_t n); int32_t __attribute__((noinline)) again(int32_t n)"
+            "{ volatile int32_t k = n; return n < 1 ? 0 : again(n - 1) * k + again(n - 2); }",
+            "*calls += again(bytes[4]);",
+            "calls itself .*again -> again",
+        ),
+        (
+            "int32_t pick(int32_t (*f)(int32_t)); int32_t __attribute__((noinline)) pick(int32_t (*f)(int32_t))"
+            "{ volatile int32_t k = 1; return f(k) + k; }"
+            "int32_t one(int32_t n); int32_t one(int32_t n) { return n; }"
+            "int32_t two(int32_t n); int32_t two(int32_t n) { return n + 2; }",
+            "*calls += pick(bytes[4] ? one : two);",
+            "through a pointer",
+        ),
+        (
+            "int32_t wide(int32_t n); int32_t __attribute__((noinline)) wide(int32_t n)"
+            "{ volatile int32_t k[n]; for (int i = 0; i < n; i++) { k[i] = i; } return k[n - 1]; }",
+            "*calls += wide(bytes[4]);",
+            "no fixed size",
+        ),
+    ],
+)
 def test_what_cannot_be_bounded_is_refused(tmp_path: Path, helpers: str, extra: str, message: str) -> None:
     with pytest.raises(CodegenError, match=message):
         measure(write_tiny(tmp_path, helpers=helpers, extra=extra), CORES["cortex-m3"])

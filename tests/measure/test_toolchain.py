@@ -63,12 +63,15 @@ def test_a_program_that_hangs_is_ended() -> None:
         run_tool(["sleep", "30"], timeout=0.2)
 
 
-@pytest.mark.parametrize(("files", "message"), [
-    ({"a.h": "", "b.h": "", "a.c": ""}, "holds 2 headers"),
-    ({"a.h": ""}, r"holds no a\*\.c"),
-    ({"a.h": "", "a.c": "", "a.json": "{"}, "is not a manifest"),
-    ({"a.h": "", "a.c": "", "a.json": "[1]"}, "is not a manifest"),
-])
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.h": "", "b.h": "", "a.c": ""}, "holds 2 headers"),
+        ({"a.h": ""}, r"holds no a\*\.c"),
+        ({"a.h": "", "a.c": "", "a.json": "{"}, "is not a manifest"),
+        ({"a.h": "", "a.c": "", "a.json": "[1]"}, "is not a manifest"),
+    ],
+)
 def test_what_is_not_a_library_is_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)

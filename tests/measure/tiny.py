@@ -130,7 +130,12 @@ def write_tiny(folder: Path, *, helpers: str = "", extra: str = "(void)0;", stat
     abi = (Path(intaglio.codegen.__file__).parent / "templates" / "abi.h.j2").read_text(encoding="utf-8")
     (folder / "tiny.h").write_text(_HEADER.format(abi=abi), encoding="utf-8")
     text = _SOURCE.format(
-        w0=_c(W0), b0=_c(B0), w1=_c(W1), helpers=helpers, extra=extra, status=status,
+        w0=_c(W0),
+        b0=_c(B0),
+        w1=_c(W1),
+        helpers=helpers,
+        extra=extra,
+        status=status,
     )
     (folder / "tiny.c").write_text(text, encoding="utf-8")
     return folder
