@@ -57,7 +57,7 @@ format: setup ## Format Python and C
 	git ls-files '*.c' '*.h' | xargs $(BIN)/clang-format -i
 
 docs: setup ## Regenerate the generated reference pages
-	$(BIN)/python -m docs.generate
+	$(BIN)/python tools/generate_docs.py
 
 dist: setup ## Build the wheel and the source distribution
 	$(BIN)/python -m build
