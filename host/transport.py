@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import os
 import select
 import socket
 import time
@@ -37,9 +38,9 @@ def open_transport(port: str, baud: int = 115200) -> Transport:
     """Opens the line to a device.
 
     Args:
-        port: `/dev/tty...`, `COM3`, `socket://host:port`, `sim:BOARD` or
-            `sim:BOARD:ELF` (starts the board in the simulator, with the image that `intaglio build` made last
-            in `build/firmware/BOARD` or the one given, and ends it on `close`), or another URL that pyserial knows (`rfc2217://...`).
+        port: `/dev/tty...`, `COM3`, `socket://host:port`, or another URL that pyserial knows (`rfc2217://...`).
+            `sim:BOARD` starts the board in the simulator with the image that `intaglio build` made last in
+            `build/firmware/BOARD`, `sim:BOARD:ELF` with the one given; `close` ends it.
         baud: bits per second, 8N1; of no meaning to a socket.
 
     Raises:
@@ -60,13 +61,16 @@ class SerialTransport:
         import serial
 
         self.name = port
-        options: dict[str, Any] = {} if "://" in port else {"exclusive": True}
+        # On Windows a port is exclusive without being asked to.
+        options: dict[str, Any] = {"exclusive": True} if os.name == "posix" and "://" not in port else {}
         try:
             self._serial = serial.serial_for_url(port, baudrate=baud, timeout=_SLICE, write_timeout=10, **options)
             # What the driver has kept belongs to another conversation.
             self._serial.reset_input_buffer()
-        except (OSError, ValueError) as error:  # serial.SerialException is an OSError
-            raise _open_error(port, baud, error) from None
+        except ValueError as error:
+            raise UsageError(port, f"cannot be opened at {baud} baud: {error}", "check --port and --baud") from None
+        except _line_errors() as error:
+            raise _open_error(port, error) from None
 
     def read(self, timeout: float) -> bytes:
         end = time.monotonic() + timeout
@@ -91,7 +95,7 @@ class SerialTransport:
     def _unplugged(self) -> Any:
         try:
             yield
-        except (OSError, TypeError) as error:  # pyserial raises TypeError on a port closed under it
+        except _line_errors() as error:
             raise _gone(self.name, error) from None
 
 
@@ -145,6 +149,16 @@ class SocketTransport:
         self.owned.close()
 
 
+def _line_errors() -> tuple[type[Exception], ...]:
+    """What pyserial lets through besides its SerialException, which is an OSError: TypeError of a port that was
+    closed under it, and that of termios, which Windows does not have."""
+    try:
+        import termios
+    except ImportError:
+        return (OSError, TypeError)
+    return (OSError, TypeError, termios.error)
+
+
 def _reason(error: BaseException) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower().rstrip(".")
 
@@ -154,11 +168,9 @@ def _gone(name: str, error: BaseException | None) -> LinkError:
     return LinkError(name, f"the line broke: {why}", "plug the board in again, or restart the simulator")
 
 
-def _open_error(port: str, baud: int, error: Exception) -> LinkError | UsageError:
+def _open_error(port: str, error: Exception) -> LinkError:
     number = getattr(error, "errno", None)
     text = str(error)
-    if isinstance(error, ValueError):
-        return UsageError(port, f"cannot be opened at {baud} baud: {text}", "check --port and --baud")
     if number == errno.ENOENT or "FileNotFoundError" in text or "No such file" in text:
         return LinkError(port, "there is no such port", "`intaglio devices` lists the ports")
     if number in (errno.EACCES, errno.EPERM) and "lock" not in text:

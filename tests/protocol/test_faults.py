@@ -335,6 +335,10 @@ def test_unplugged(board: MockBoard) -> None:
 def test_serial_port_missing_busy_and_unplugged() -> None:
     with pytest.raises(LinkError, match=r"/dev/nowhere: there is no such port; `intaglio devices`"):
         open_transport("/dev/nowhere")
+    with pytest.raises(LinkError, match="/etc/passwd: cannot be opened: .*inappropriate ioctl"):
+        open_transport("/etc/passwd")
+    with pytest.raises(UsageError, match="check --port and --baud"):
+        open_transport("nonsense://x")
     master, slave = pty.openpty()
     name = os.ttyname(slave)
     first = open_transport(name)
@@ -349,6 +353,8 @@ def test_serial_port_missing_busy_and_unplugged() -> None:
     os.close(slave)
     with pytest.raises(LinkError, match="the line broke"):
         first.read(0.1)
+    with pytest.raises(LinkError, match="the line broke"):
+        first.write(b"x")
     first.close()
 
 
