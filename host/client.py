@@ -90,7 +90,7 @@ class Client:
         timeout: seconds after which a request is sent again.
         tries: times that a request is sent before the device counts as silent.
         patience: seconds to wait for a prediction.
-        on_event: called with what the device sends unasked; by default it is kept in `events`.
+        on_event: called with what the device sends unasked; by default the last ones are kept in `events`.
 
     Attributes:
         hello: what the device says of itself.

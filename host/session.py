@@ -21,6 +21,7 @@ from intaglio.host.schema import Message, MessageError, load_schema
 from intaglio.host.transport import Transport
 from intaglio.quantizer.errors import LinkError
 
+_EVENTS_KEPT = 1024
 _LONGEST_WAIT = 16  # time-outs between two repetitions of a request that the device takes long to answer
 
 
@@ -60,7 +61,7 @@ class Session:
     Args:
         timeout: seconds after which a request is sent again.
         tries: times that a request is sent before the device counts as silent.
-        on_event: called with what the device sends unasked; by default it is kept in `events`.
+        on_event: called with what the device sends unasked; by default the last ones are kept in `events`.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Session:
         tries: int,
         on_event: Callable[[EventMessage], None] | None = None,
     ) -> None:
-        self.events: list[EventMessage] = []
+        self.events: deque[EventMessage] = deque(maxlen=_EVENTS_KEPT)
         self.tries = tries
         self.timeout = timeout
         self._transport = transport
