@@ -91,7 +91,9 @@ enum wire_reason command_time_set(struct agent *agent, const union codec_any *re
         return WIRE_MALFORMED;
     }
     agent->epoch = request->time_request.wall - up;
-    return command_time_get(agent, request, answer);
+    answer->as.time_response.up = up;
+    answer->as.time_response.wall = request->time_request.wall;
+    return WIRE_OK;
 }
 
 enum wire_reason command_config_get(struct agent *agent, const union codec_any *request,
