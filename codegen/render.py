@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -27,7 +28,11 @@ def environment(functions: Mapping[str, Any]) -> Environment:
         keep_trailing_newline=True,
     )
     env.filters.update(
-        comment=cident.comment, string=cident.string, initialiser=cident.initialiser, ctype=cident.CTYPES.get
+        product=prod,
+        comment=cident.comment,
+        string=cident.string,
+        initialiser=cident.initialiser,
+        ctype=cident.CTYPES.get,
     )
     env.globals.update(integer=cident.integer, ctype=lambda dtype: cident.CTYPES[dtype], **functions)
     return env

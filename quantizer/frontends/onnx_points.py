@@ -1,0 +1,141 @@
+"""ONNX operators on single elements, softmax, and those that vanish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from intaglio.quantizer.frontends.onnx_layers import Attributes, Translator
+from intaglio.quantizer.frontends.onnx_shapes import binary
+from intaglio.quantizer.frontends.onnx_values import Builder, Layout, stored_axis
+from intaglio.quantizer.ir import Attrs
+from intaglio.quantizer.ops.abs import AbsAttrs
+from intaglio.quantizer.ops.add import AddAttrs
+from intaglio.quantizer.ops.clip import ClipAttrs
+from intaglio.quantizer.ops.div import DivAttrs
+from intaglio.quantizer.ops.elu import EluAttrs
+from intaglio.quantizer.ops.exp import ExpAttrs
+from intaglio.quantizer.ops.gelu import GeluAttrs
+from intaglio.quantizer.ops.hard_sigmoid import HardSigmoidAttrs
+from intaglio.quantizer.ops.hard_swish import HardSwishAttrs
+from intaglio.quantizer.ops.leaky_relu import LeakyReluAttrs
+from intaglio.quantizer.ops.log_softmax import LogSoftmaxAttrs
+from intaglio.quantizer.ops.maximum import MaximumAttrs
+from intaglio.quantizer.ops.minimum import MinimumAttrs
+from intaglio.quantizer.ops.mul import MulAttrs
+from intaglio.quantizer.ops.neg import NegAttrs
+from intaglio.quantizer.ops.p_relu import PReluAttrs
+from intaglio.quantizer.ops.sigmoid import SigmoidAttrs
+from intaglio.quantizer.ops.softmax import SoftmaxAttrs
+from intaglio.quantizer.ops.sqrt import SqrtAttrs
+from intaglio.quantizer.ops.sub import SubAttrs
+from intaglio.quantizer.ops.tanh import TanhAttrs
+
+
+def unary(op: str, attrs: Callable[[Builder, Sequence[str], Attributes], Attrs]) -> Translator:
+    """An operator on each element: the layout stays."""
+
+    def translate(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
+        value = b.value(ins[0])
+        b.set_like(outs[0], b.emit(op, attrs(b, ins, a), [value.tensor], outs[0])[0], value)
+
+    return translate
+
+
+def _clip(b: Builder, ins: Sequence[str], a: Attributes) -> ClipAttrs:
+    """Bounds, inputs since opset 11; an absent bound, or the type's limit, is none."""
+    bounds: list[float | None] = []
+    for i, name in ((1, "min"), (2, "max")):
+        if len(ins) > i and ins[i]:
+            value = float(b.constant(ins[i]).data.ravel()[0])
+        else:
+            value = float(a.get(name, np.inf))
+        bounds.append(value if abs(value) < 3.4e38 else None)
+    low, high = bounds
+    if low is not None and high is not None and low > high:
+        raise b.fail(f"clip from {low} to {high}", "re-export the model")
+    return ClipAttrs(low, high)
+
+
+def prelu(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
+    value, slope = b.value(ins[0]), b.constant(ins[1])
+    data = slope.data
+    if value.layout is Layout.LAST:
+        data = data.reshape((1,) * (len(value.shape) - data.ndim) + data.shape)
+        data = data[:, :, None] if data.ndim == 3 else data
+        data = data.transpose(0, 2, 3, 1)
+    tensors = [value.tensor, b.add_constant(ins[1], data, slope.qparams)]
+    b.set_like(outs[0], b.emit("PRelu", PReluAttrs(), tensors, outs[0])[0], value)
+
+
+def softmax(op: str, attrs: Callable[[int], Attrs], opset: int) -> Translator:
+    """Softmax and LogSoftmax; before opset 13 all axes from `axis` on count as one."""
+
+    def translate(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
+        value = b.value(ins[0])
+        rank = len(value.shape)
+        axis = int(a.get("axis", 1 if opset < 13 else -1)) % rank
+        if opset < 13 and int(np.prod(value.shape[axis + 1 :])) != 1:
+            raise b.fail("softmax over several axes", "export the model with opset 13 or newer")
+        if value.layout is Layout.FLAT:
+            tensor, at = b.plain(ins[0]), axis
+            b.set(outs[0], b.emit(op, attrs(at), [tensor], outs[0])[0], value.shape)
+            return
+        made = b.emit(op, attrs(stored_axis(value, axis)), [value.tensor], outs[0])[0]
+        b.set_like(outs[0], made, value)
+
+    return translate
+
+
+def identity(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
+    """Identity, Dropout at inference, Cast between types that the quantiser replaces anyway."""
+    b.values[outs[0]] = b.value(ins[0])
+
+
+def power(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
+    exponent = b.constant(ins[1]).data.ravel()
+    if exponent.size == 1 and exponent[0] == 2:
+        POINTS["Mul"](b, [ins[0], ins[0]], outs, a)
+    elif exponent.size == 1 and exponent[0] == 0.5:
+        POINTS["Sqrt"](b, ins[:1], outs, a)
+    else:
+        raise b.fail(f"exponent {exponent[:4].tolist()}", "2 and 0.5 are supported")
+
+
+POINTS: dict[str, Translator] = {
+    "Add": binary("Add", AddAttrs),
+    "Sum": binary("Add", AddAttrs),
+    "Sub": binary("Sub", SubAttrs),
+    "Mul": binary("Mul", MulAttrs),
+    "Div": binary("Div", DivAttrs),
+    "Max": binary("Maximum", MaximumAttrs),
+    "Min": binary("Minimum", MinimumAttrs),
+    "Pow": power,
+    "Relu": unary("Clip", lambda b, ins, a: ClipAttrs(0.0, None)),
+    "Clip": unary("Clip", _clip),
+    "LeakyRelu": unary("LeakyRelu", lambda b, ins, a: LeakyReluAttrs(float(a.get("alpha", 0.01)))),
+    "PRelu": prelu,
+    "Sigmoid": unary("Sigmoid", lambda b, ins, a: SigmoidAttrs()),
+    "Tanh": unary("Tanh", lambda b, ins, a: TanhAttrs()),
+    "HardSigmoid": unary(
+        "HardSigmoid", lambda b, ins, a: HardSigmoidAttrs(float(a.get("alpha", 0.2)), float(a.get("beta", 0.5)))
+    ),
+    "HardSwish": unary("HardSwish", lambda b, ins, a: HardSwishAttrs()),
+    "Gelu": unary("Gelu", lambda b, ins, a: GeluAttrs(a.get("approximate", "none") == "tanh")),
+    "Elu": unary("Elu", lambda b, ins, a: EluAttrs(float(a.get("alpha", 1.0)))),
+    "Exp": unary("Exp", lambda b, ins, a: ExpAttrs()),
+    "Sqrt": unary("Sqrt", lambda b, ins, a: SqrtAttrs()),
+    "Abs": unary("Abs", lambda b, ins, a: AbsAttrs()),
+    "Neg": unary("Neg", lambda b, ins, a: NegAttrs()),
+    "Identity": identity,
+    "Dropout": identity,
+}
+
+
+def softmaxes(opset: int) -> dict[str, Translator]:
+    """The translators whose meaning depends on the opset."""
+    return {
+        "Softmax": softmax("Softmax", lambda axis: SoftmaxAttrs(axis), opset),
+        "LogSoftmax": softmax("LogSoftmax", lambda axis: LogSoftmaxAttrs(axis), opset),
+    }

@@ -1,0 +1,115 @@
+"""Softmax along one axis: TFLite's fixed-point algorithm, in every contract the definition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from intaglio.quantizer import fixedpoint as fp
+from intaglio.quantizer.errors import UnsupportedError
+from intaglio.quantizer.fixedexp import exp_on_negative_values, reciprocal
+from intaglio.quantizer.fixedpoint import Ints
+from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, QParams, TensorType
+from intaglio.quantizer.ops.base import Context, Operator, Reals, Variant, elementwise_lead, limit, register
+from intaglio.quantizer.ops.build import quantised, single
+
+_DIFF_BITS = 5
+"""Integer bits of the scaled difference to the largest logit (kScaledDiffIntegerBits)."""
+_SUM_BITS = 12
+"""Integer bits of the sum of exponentials (kAccumulationIntegerBits)."""
+
+
+@dataclass(frozen=True)
+class SoftmaxAttrs(Attrs):
+    """axis: along which the outputs sum to one. beta: factor of the logits."""
+
+    axis: int
+    beta: float = 1.0
+
+
+@register
+class Softmax(Operator[SoftmaxAttrs, Ints]):
+    """Input: x, int8 or uint8. Output: of x's shape and type, scale 1/256.
+
+    `params` is the table of exponentials: int64 (256,) raw Q0.31 values of exp(scale * beta * -i); 0 from where
+    TFLite's algorithm treats the difference as too small to count.
+    """
+
+    name = "Softmax"
+    attrs = SoftmaxAttrs
+    variants = (Variant("portable", "softmax.c.j2", lead=elementwise_lead),)
+
+    def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
+        x = inputs[0]
+        if x is None or not 0 <= node.attrs.axis < len(x.shape):
+            raise UnsupportedError(str(node), f"axis {node.attrs.axis} does not exist", "re-export the model")
+        return (x.shape,)
+
+    @limit
+    def types(self, ctx: Context) -> bool:
+        """Input and output are both int8 or both uint8."""
+        return ctx.input(0).dtype in (DType.INT8, DType.UINT8) and ctx.output.dtype == ctx.input(0).dtype
+
+    @limit
+    def output_scale(self, ctx: Context) -> bool:
+        """The output's scale is 1/256 and its zero point the smallest integer."""
+        return ctx.output.qparams == QParams.of(1 / 256, ctx.output.dtype.low)
+
+    @limit
+    def length(self, ctx: Context) -> bool:
+        """At most 4095 values are normalised together, so that their sum fits 12 integer bits."""
+        return ctx.input(0).shape[ctx.node.attrs.axis] < 1 << _SUM_BITS
+
+    def output_qparams(self, ctx: Context) -> tuple[QParams, ...] | None:
+        return (QParams.of(1 / 256, -128),)
+
+    def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
+        a: SoftmaxAttrs = ctx.node.attrs
+        assert inputs[0] is not None
+        z = np.exp(a.beta * (inputs[0] - inputs[0].max(axis=a.axis, keepdims=True)))
+        return [z / z.sum(axis=a.axis, keepdims=True)]
+
+    def lower(self, ctx: Context) -> Ints:
+        # PreprocessSoftmaxScaling: the scale of the differences in Q5.26.
+        real = min(float(np.float32(ctx.node.attrs.beta)) * ctx.input(0).scale * (1 << (31 - _DIFF_BITS)), 2.0**31 - 1)
+        multiplier, shift = fp.quantize_multiplier(real)
+        if shift < 0:
+            return np.where(np.arange(256) >= 0, fp.INT32_HIGH, 0).astype(np.int64)
+        # CalculateInputRadius: differences beyond it would overflow Q5.26.
+        radius = int(((1 << _DIFF_BITS) - 1) * (1 << (31 - _DIFF_BITS)) / (1 << shift))
+        diff = -np.arange(256, dtype=np.int64)
+        counted = diff >= -radius
+        scaled = fp.saturating_rounding_doubling_high_mul(np.where(counted, diff, 0) << shift, multiplier)
+        return np.where(counted, exp_on_negative_values(scaled, _DIFF_BITS), 0)
+
+    def evaluate(self, ctx: Context, params: Ints, inputs: Sequence[Ints | None]) -> list[Ints]:
+        a: SoftmaxAttrs = ctx.node.attrs
+        assert inputs[0] is not None
+        rows = np.moveaxis(inputs[0], a.axis, -1)
+        out = np.empty_like(rows)
+        kind = ctx.output.dtype
+        for index in np.ndindex(rows.shape[:-1]):
+            row = rows[index]
+            exps = params[row.max() - row]
+            total = int(fp.rounding_divide_by_pot(exps, _SUM_BITS).sum())
+            scale, over = reciprocal(total, _SUM_BITS)
+            product = fp.saturating_rounding_doubling_high_mul(exps, scale)
+            out[index] = np.clip(fp.rounding_divide_by_pot(product, over + 31 - 8) + kind.low, kind.low, kind.high)
+        return [np.moveaxis(out, -1, a.axis)]
+
+    def examples(self) -> Iterator[Graph]:
+        for dtype, low, contract in (
+            ("int8", -128, Contract.TFLITE),
+            ("uint8", 0, Contract.TFLITE),
+            ("int8", -128, Contract.EXACT),
+        ):
+            for shape, axis, scale in (
+                ((1, 10), 1, 0.1),
+                ((1, 3, 2, 5), 3, 0.02),
+                ((1, 4, 3), 1, 1.7),
+                ((1, 2), 1, 1e-3),
+            ):
+                out = (dtype, 1 / 256, low)
+                yield single(self.name, SoftmaxAttrs(axis), [quantised(dtype, shape, scale, 3)], [out], contract)
