@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from bench import BOARD, SANITIZE, MockBoard, agent_sources, codec_in, compile_c
+from agent_bench import BOARD, SANITIZE, MockBoard, agent_sources, codec_in, compile_c
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench import MockBoard
+from agent_bench import MockBoard
 
 from intaglio.host import protocol
 from intaglio.host.client import Client

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench import AGENT, BOARD, SANITIZE, compile_c
+from agent_bench import AGENT, BOARD, SANITIZE, compile_c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bench import MockBoard
+from agent_bench import MockBoard
 
 from intaglio.host.client import Client
 from intaglio.host.protocol import Reason

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bench import MockBoard
+from agent_bench import MockBoard
 
 from intaglio.boards.board import Board
 from intaglio.host import protocol

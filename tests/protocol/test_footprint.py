@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from bench import WARNINGS, agent_sources, include_flags, require, run
+from agent_bench import WARNINGS, agent_sources, include_flags, require, run
 
 CPU = ("-mcpu=cortex-m0", "-mthumb")
 FLASH, RAM = 8192, 2048  # bytes, the ring aside; what the project promises

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bench import BOARD, SANITIZE, agent_sources, compile_c
+from agent_bench import BOARD, SANITIZE, agent_sources, compile_c
 
 from intaglio.host import protocol
 from intaglio.host.protocol import Command, pack_request

@@ -7,7 +7,7 @@ import runpy
 import subprocess
 import sys
 
-from bench import AGENT, ROOT, abi_template
+from agent_bench import AGENT, ROOT, abi_template
 
 from intaglio.host import protocol
 from intaglio.host.client import _PREDICT_OVERHEAD, DTYPES
