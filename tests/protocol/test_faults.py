@@ -335,7 +335,7 @@ def test_unplugged(board: MockBoard) -> None:
 def test_serial_port_missing_busy_and_unplugged() -> None:
     with pytest.raises(LinkError, match=r"/dev/nowhere: there is no such port; `intaglio devices`"):
         open_transport("/dev/nowhere")
-    with pytest.raises(LinkError, match="/etc/passwd: cannot be opened: .*inappropriate ioctl"):
+    with pytest.raises(LinkError, match=r"/etc/passwd: cannot be opened: .*inappropriate ioctl"):
         open_transport("/etc/passwd")
     with pytest.raises(UsageError, match="check --port and --baud"):
         open_transport("nonsense://x")
