@@ -20,6 +20,7 @@ from intaglio.codegen.select import select
 from intaglio.quantizer import ops
 from intaglio.quantizer.errors import CodegenError
 from intaglio.quantizer.ir import Graph, Node, TensorType
+from intaglio.quantizer.ops import elementwise
 from intaglio.quantizer.ops.base import Kernel, context
 
 # Placeholder for a function's name while its text decides whether another layer has the same function.
@@ -101,6 +102,7 @@ class Emitter:
                 "core": core,
                 "channels": channels,
                 "packing": packing,
+                "elementwise": elementwise,
                 "np": np,
             }
         )
