@@ -1,0 +1,36 @@
+"""LeakyRelu: x for x >= 0, alpha * x below."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from intaglio.quantizer.ir import Attrs
+from intaglio.quantizer.ops.base import Reals, register
+from intaglio.quantizer.ops.lookup import PiecewiseOperator
+
+
+@dataclass(frozen=True)
+class LeakyReluAttrs(Attrs):
+    """alpha: slope below zero."""
+
+    alpha: float = 0.01
+
+
+@register
+class LeakyRelu(PiecewiseOperator[LeakyReluAttrs]):
+    """Input: x. Output: x for x >= 0, alpha * x below."""
+
+    name = "LeakyRelu"
+    attrs = LeakyReluAttrs
+
+    def function(self, attrs: Any, x: Reals) -> Reals:
+        return np.asarray(np.where(x >= 0, x, x.dtype.type(attrs.alpha) * x))
+
+    def slopes(self, attrs: Any) -> tuple[float, float]:
+        return 1.0, float(attrs.alpha)
+
+    def example_attrs(self) -> list[Any]:
+        return [LeakyReluAttrs(0.125), LeakyReluAttrs(-0.3)]
