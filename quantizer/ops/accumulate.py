@@ -93,6 +93,16 @@ class MacParams:
         return self.requant.wide
 
 
+def is_plain(params: MacParams, x: TensorType) -> bool:
+    """Whether a layer is within what the fast kernels do: int8 operands, int32 sums, arithmetic requantisation."""
+    return (
+        x.dtype is DType.INT8
+        and params.weight_offset == 0
+        and not params.wide
+        and params.requant.method in (Method.DOUBLE, Method.SINGLE, Method.MUL32, Method.MUL64)
+    )
+
+
 def weight_zero(kind: TensorType) -> int:
     """The zero point of weights; per-channel weights are symmetric."""
     q = kind.qparams

@@ -43,28 +43,56 @@ class Conv2DAttrs(Attrs):
     clamp: acc.Clamp = acc.NO_CLAMP
 
 
-def is_pointwise(k: Kernel) -> bool:
-    """Whether a window is one pixel, so that nothing has to be gathered."""
-    weights = k.params.weights
-    return bool(weights.shape[1:3] == (1, 1) and not any(k.attrs.pads) and k.attrs.groups == 1)
-
-
-def _scratch(k: Kernel) -> int:
-    """One gathered window, rounded up to whole words."""
+def _general_scratch(k: Kernel) -> int:
+    """One gathered window, rounded up to whole words; a pointwise convolution gathers nothing."""
     size = int(k.params.weights[0].size) * k.attrs.groups * k.x.dtype.bytes
-    return 0 if is_pointwise(k) else -(-size // 4) * 4
+    return 0 if _is_pointwise(k) else -(-size // 4) * 4
 
 
-def conv_lead(k: Kernel) -> tuple[int | None, ...]:
+def _is_pointwise(k: Kernel) -> bool:
+    return bool(k.params.weights.shape[1:3] == (1, 1) and not any(k.attrs.pads) and k.attrs.groups == 1)
+
+
+def _general_lead(k: Kernel) -> tuple[int | None, ...]:
     """Pixels are made in row-major order, each after its window was gathered."""
-    reads = acc.window_reads(k.params.weights.shape[1:3], k.attrs.stride, k.attrs.pads, k.x.shape, k.y.shape)
-    reads = reads * k.x.dtype.bytes
-    ends = (np.arange(len(reads)) + 1) * k.y.shape[3] * k.y.dtype.bytes
-    lead = streaming_lead(ends, reads)
-    if is_pointwise(k):
+    lead = block_lead(k, 1)
+    if _is_pointwise(k):
         # Nothing is gathered: the pixel is read again for each output channel while its output is being written.
+        ends, reads = _pixel_bytes(k)
         lead = max(lead, int(np.max(ends - reads)))
     return (lead,) + (None,) * (len(k.inputs) - 1)
+
+
+def _pixel_bytes(k: Kernel) -> tuple[Ints, Ints]:
+    """For each output pixel: the output bytes up to its end, the lowest input byte that it reads."""
+    reads = acc.window_reads(k.params.weights.shape[1:3], k.attrs.stride, k.attrs.pads, k.x.shape, k.y.shape)
+    ends = (np.arange(len(reads)) + 1) * k.y.shape[3] * k.y.dtype.bytes
+    return ends, reads * k.x.dtype.bytes
+
+
+def block_lead(k: Kernel, windows: int) -> int:
+    """The lead of a kernel that gathers so many windows before it writes their pixels."""
+    ends, reads = _pixel_bytes(k)
+    starts = np.arange(0, len(reads), windows)
+    return streaming_lead(ends[np.minimum(starts + windows, len(ends)) - 1], np.minimum.reduceat(reads, starts))
+
+
+def _accepts_block(k: Kernel) -> bool:
+    """int8 in one group; what the kernel computes with offset operands stays within int32."""
+    terms = int(k.params.weights[0].size)
+    return k.attrs.groups == 1 and acc.is_plain(k.params, k.x) and terms < 2**14
+
+
+def _block(name: str, windows: int, requires: frozenset[str] = frozenset()) -> Variant:
+    """A kernel of conv2d_block.c.j2."""
+
+    def scratch(k: Kernel) -> int:
+        return -(-int(k.params.weights[0].size) * min(windows, k.y.elements // k.y.shape[3]) // 4) * 4
+
+    def lead(k: Kernel) -> tuple[int | None, ...]:
+        return (block_lead(k, windows),) + (None,) * (len(k.inputs) - 1)
+
+    return Variant(name, f"conv2d_{name}.c.j2", requires, _accepts_block, scratch, lead)
 
 
 @register
@@ -73,7 +101,11 @@ class Conv2D(Operator[Conv2DAttrs, acc.MacParams]):
 
     name = "Conv2D"
     attrs = Conv2DAttrs
-    variants = (Variant("portable", "conv2d.c.j2", scratch=_scratch, lead=conv_lead),)
+    variants = (
+        _block("2x4", 2, frozenset({"thumb2"})),
+        _block("1x4", 1),
+        Variant("general", "conv2d.c.j2", scratch=_general_scratch, lead=_general_lead),
+    )
 
     def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
         a: Conv2DAttrs = node.attrs

@@ -35,13 +35,40 @@ class DepthwiseConv2DAttrs(Attrs):
     clamp: acc.Clamp = acc.NO_CLAMP
 
 
-def depthwise_lead(k: Kernel) -> tuple[int | None, ...]:
+def _general_lead(k: Kernel) -> tuple[int | None, ...]:
     """A pixel's channels are made one after the other, so its own window must outlive its writing."""
-    reads = acc.window_reads(k.params.weights.shape[1:3], k.attrs.stride, k.attrs.pads, k.x.shape, k.y.shape)
-    ends = (np.arange(len(reads)) + 1) * k.y.shape[3] * k.y.dtype.bytes
-    reads = reads * k.x.dtype.bytes
+    ends, reads = _pixel_bytes(k)
     lead = max(streaming_lead(ends, reads), int(np.max(ends - reads)))
     return (lead,) + (None,) * (len(k.inputs) - 1)
+
+
+def _pixel_bytes(k: Kernel) -> tuple[Ints, Ints]:
+    """For each output pixel: the output bytes up to its end, the lowest input byte that it reads."""
+    reads = acc.window_reads(k.params.weights.shape[1:3], k.attrs.stride, k.attrs.pads, k.x.shape, k.y.shape)
+    ends = (np.arange(len(reads)) + 1) * k.y.shape[3] * k.y.dtype.bytes
+    return ends, reads * k.x.dtype.bytes
+
+
+def _gathers(k: Kernel) -> bool:
+    """Whether a window is ever copied: at the border, or since its columns are not neighbours."""
+    return bool(any(k.attrs.pads) or (k.attrs.dilation[1] > 1 and k.params.weights.shape[2] > 1))
+
+
+def _pixel_scratch(k: Kernel) -> int:
+    return -(-int(k.params.weights.size) // 4) * 4 if _gathers(k) else 0
+
+
+def _pixel_lead(k: Kernel) -> tuple[int | None, ...]:
+    """A channel is written after all that its output needs was read, and the channels after it lie after it."""
+    ends, reads = _pixel_bytes(k)
+    lead = max(streaming_lead(ends, reads), int(np.max(ends - k.y.shape[3] - reads)))
+    return (lead,) + (None,) * (len(k.inputs) - 1)
+
+
+def _accepts_pixel(k: Kernel) -> bool:
+    """One filter per int8 channel, with so few taps that they are written out."""
+    _, kh, kw, channels = k.params.weights.shape
+    return channels == k.x.shape[3] and kh * kw <= 32 and k.y.dtype.bytes == 1 and acc.is_plain(k.params, k.x)
 
 
 @register
@@ -50,7 +77,12 @@ class DepthwiseConv2D(Operator[DepthwiseConv2DAttrs, acc.MacParams]):
 
     name = "DepthwiseConv2D"
     attrs = DepthwiseConv2DAttrs
-    variants = (Variant("portable", "depthwise_conv2d.c.j2", lead=depthwise_lead),)
+    variants = (
+        Variant(
+            "pixel", "depthwise_conv2d_pixel.c.j2", accepts=_accepts_pixel, scratch=_pixel_scratch, lead=_pixel_lead
+        ),
+        Variant("general", "depthwise_conv2d.c.j2", lead=_general_lead),
+    )
 
     def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
         a: DepthwiseConv2DAttrs = node.attrs

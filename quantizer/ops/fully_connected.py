@@ -11,7 +11,7 @@ from intaglio.quantizer.errors import UnsupportedError
 from intaglio.quantizer.fixedpoint import Ints
 from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, TensorType
 from intaglio.quantizer.ops import accumulate as acc
-from intaglio.quantizer.ops.base import Context, Operator, Reals, Variant, limit, register
+from intaglio.quantizer.ops.base import Context, Kernel, Operator, Reals, Variant, limit, register
 from intaglio.quantizer.ops.conv2d import mac_example
 from intaglio.quantizer.requant import Interval, Method
 
@@ -29,13 +29,22 @@ class FullyConnectedAttrs(Attrs):
     keep_dims: bool = False
 
 
+def _accepts_block(k: Kernel) -> bool:
+    """int8; what the kernel computes with offset weights stays within int32."""
+    return acc.is_plain(k.params, k.x) and k.params.weights.shape[1] < 2**14
+
+
 @register
 class FullyConnected(Operator[FullyConnectedAttrs, acc.MacParams]):
     """Inputs: x of rows * K elements, weights (O, K), optional bias (O,)."""
 
     name = "FullyConnected"
     attrs = FullyConnectedAttrs
-    variants = (Variant("portable", "fully_connected.c.j2"),)
+    variants = (
+        Variant("1x8", "fully_connected_1x8.c.j2", frozenset({"thumb2"}), _accepts_block),
+        Variant("1x4", "fully_connected_1x4.c.j2", accepts=_accepts_block),
+        Variant("general", "fully_connected.c.j2"),
+    )
 
     def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
         a: FullyConnectedAttrs = node.attrs
