@@ -6,9 +6,27 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, PackageLoader, StrictUndefined
+from jinja2.bccache import Bucket
 
 from intaglio.codegen import cident
+
+
+class _ProcessCache(BytecodeCache):
+    """Translated templates by key, kept for this process: every library has an environment of its own."""
+
+    def __init__(self) -> None:
+        self._code: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._code:
+            bucket.bytecode_from_string(self._code[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._code[bucket.key] = bucket.bytecode_to_string()
+
+
+_CACHE = _ProcessCache()
 
 
 def environment(functions: Mapping[str, Any]) -> Environment:
@@ -19,6 +37,7 @@ def environment(functions: Mapping[str, Any]) -> Environment:
     """
     env = Environment(
         loader=PackageLoader("intaglio.codegen", "templates"),
+        bytecode_cache=_CACHE,
         undefined=StrictUndefined,
         autoescape=False,
         line_statement_prefix="%%",

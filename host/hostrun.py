@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from intaglio.host.library import Library, open_library
 from intaglio.host.records import TensorInfo, Trace, pack, parse
-from intaglio.host.toolchain import STRICT_WARNINGS, compile_objects, find_compiler, link, run_tool
+from intaglio.host.toolchain import STRICT_WARNINGS, Compiler, compile_objects, find_compiler, link, run_tool
 from intaglio.quantizer.errors import ToolError
 
 Array = npt.NDArray[np.generic]
@@ -29,6 +29,8 @@ SANITIZERS = (
 _TRACE_HEADER = """\
 #include <stdint.h>
 void harness_trace(int layer, int output, const void *data, uint32_t bytes);
+"""
+_TRACE_MACRO = """\
 #define {macro}_TRACE(layer, output, data, bytes) \\
     harness_trace((layer), (output), (data), (uint32_t)(bytes))
 """
@@ -51,10 +53,11 @@ class HostResult:
     output_info: list[TensorInfo]
 
 
-def write_trace_header(library: Library, folder: Path) -> Path:
-    """A header for `-include` that turns the library's trace macro into calls of the harness."""
+def write_trace_header(libraries: Sequence[Library], folder: Path) -> Path:
+    """A header for `-include` that turns the libraries' trace macros into calls of the harness."""
     header = folder / "harness_trace.h"
-    header.write_text(_TRACE_HEADER.format(macro=library.macro), encoding="utf-8")
+    macros = "".join(_TRACE_MACRO.format(macro=library.macro) for library in libraries)
+    header.write_text(_TRACE_HEADER + macros, encoding="utf-8")
     return header
 
 
@@ -87,33 +90,88 @@ def run_on_host(
         ToolError: no compiler, a warning, a sanitizer's report, an overrun, a negative status, a time-out.
         UsageError: an input does not have the model's dtype and size.
     """
-    lib = open_library(library)
+    return run_many_on_host(
+        [library], [inputs], compiler, opt, sanitize, trace, reset_each=reset_each, timeout=timeout
+    )[0]
+
+
+def run_many_on_host(
+    libraries: Sequence[Path],
+    inputs: Sequence[Sequence[Sequence[Array]]],
+    compiler: Literal["gcc", "clang"] = "gcc",
+    opt: str = "-O2",
+    sanitize: bool = False,
+    trace: bool = True,
+    *,
+    reset_each: bool = False,
+    timeout: float = 300.0,
+) -> list[HostResult]:
+    """Like `run_on_host` for several libraries: one harness and one link for all, one process for each.
+
+    Args:
+        libraries: generated folders; the libraries have different names.
+        inputs: per library, its samples.
+
+    Raises:
+        ToolError, UsageError: as `run_on_host`, naming the library.
+    """
+    libs = [open_library(folder) for folder in libraries]
     tool = find_compiler(compiler)
-    where = f"{lib.name} ({compiler} {opt}{' sanitised' if sanitize else ''})"
     with tempfile.TemporaryDirectory(prefix="intaglio-host-") as folder:
         work = Path(folder)
-        common = [opt, f"-I{lib.folder}", f"-I{HARNESS}", *(SANITIZERS if sanitize else ())]
-        tracing = ["-include", str(write_trace_header(lib, work))] if trace else []
-        objects = compile_objects(tool, lib.sources, work / "lib", [*STRICT_WARNINGS, *common, *tracing])
-        objects += compile_objects(
-            tool,
-            [HARNESS / "harness.c", HARNESS / "hosted.c"],
-            work / "harness",
-            ["-std=c11", *common, *lib.defines()],
-        )
-        program = link(tool, objects, work / "program", SANITIZERS if sanitize else ())
-        (work / "in.bin").write_bytes(pack(inputs, reset_each=reset_each))
-        done = run_tool(
-            [str(program), "in.bin", "out.bin"],
-            timeout=timeout,
-            cwd=work,
-            allow_failure=True,
-            # The arena is never freed, and looking for leaks needs ptrace, which containers forbid.
-            env={"ASAN_OPTIONS": "detect_leaks=0"},
-        )
-        if done.returncode != 0:
-            raise ToolError(where, _crash(done.returncode, done.stderr), "report the model")
-        run = parse((work / "out.bin").read_bytes(), where, len(inputs))
+        program = _build(tool, libs, work, [opt, *(SANITIZERS if sanitize else ())], trace=trace)
+        return [
+            _run(
+                program,
+                i,
+                f"{lib.name} ({compiler} {opt}{' sanitised' if sanitize else ''})",
+                samples,
+                reset_each,
+                timeout,
+            )
+            for i, (lib, samples) in enumerate(zip(libs, inputs, strict=True))
+        ]
+
+
+def _build(tool: Compiler, libs: Sequence[Library], work: Path, flags: Sequence[str], *, trace: bool) -> Path:
+    """Compile the libraries strictly and link them with one harness."""
+    header = work / "harness_models.h"
+    includes = "".join(f'#include "{lib.header}"\n' for lib in libs)
+    models = ", ".join(f"&{lib.name}_model" for lib in libs)
+    header.write_text(
+        f"{includes}#define HARNESS_MODELS {models}\nextern const struct intaglio_model *harness_model;\n",
+        encoding="utf-8",
+    )
+    common = [*flags, f"-I{HARNESS}", f"-I{work}", *(f"-I{lib.folder}" for lib in libs)]
+    tracing = ["-include", str(write_trace_header(libs, work))] if trace else []
+    sources = [source for lib in libs for source in lib.sources]
+    objects = compile_objects(tool, sources, work / "lib", [*STRICT_WARNINGS, *common, *tracing])
+    objects += compile_objects(
+        tool,
+        [HARNESS / "harness.c", HARNESS / "hosted.c"],
+        work / "harness",
+        ["-std=c11", *common, f'-DINTAGLIO_HEADER="{header.name}"', "-DINTAGLIO_MODEL=(*harness_model)"],
+    )
+    return link(tool, objects, work / "program", [f for f in flags if f in SANITIZERS])
+
+
+def _run(
+    program: Path, index: int, where: str, inputs: Sequence[Sequence[Array]], reset_each: bool, timeout: float
+) -> HostResult:
+    """Run samples through one of the models of a program."""
+    work = program.parent
+    (work / "in.bin").write_bytes(pack(inputs, reset_each=reset_each))
+    done = run_tool(
+        [str(program), str(index), "in.bin", "out.bin"],
+        timeout=timeout,
+        cwd=work,
+        allow_failure=True,
+        # The arena is never freed, and looking for leaks needs ptrace, which containers forbid.
+        env={"ASAN_OPTIONS": "detect_leaks=0"},
+    )
+    if done.returncode != 0:
+        raise ToolError(where, _crash(done.returncode, done.stderr), "report the model")
+    run = parse((work / "out.bin").read_bytes(), where, len(inputs))
     return HostResult(
         [sample.outputs for sample in run.samples],
         [sample.traces for sample in run.samples],

@@ -334,7 +334,7 @@ def _trace(
     plain: Run,
 ) -> list[list[Trace]]:
     work.mkdir()
-    header = write_trace_header(lib, work)
+    header = write_trace_header([lib], work)
     image = build_image(lib, core, work, extra=["-include", str(header)], flags=flags)
     stream, _ = run_image(image.elf, core, data, work, timeout=timeout)
     run = parse(stream, where, len(plain.samples))

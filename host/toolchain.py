@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,20 +145,25 @@ def compile_objects(
     *,
     timeout: float = COMPILE_TIMEOUT_S,
 ) -> list[Path]:
-    """Compile each source to an object in `out`; returns the objects in the order of the sources.
+    """Compile each source to an object in `out`, as many at a time as there are processors.
+
+    Returns:
+        The objects in the order of the sources.
 
     Raises:
         ToolError: a source does not compile; the message is the compiler's first error.
     """
     out.mkdir(parents=True, exist_ok=True)
-    objects = []
-    for source in sources:
+
+    def build(source: Path) -> Path:
         target = out / f"{source.stem}.o"
         # In `out`, so that what the compiler leaves beside an object (.su, .ci) lands there.
         command = [*compiler.command, *flags, "-c", str(source.resolve()), "-o", str(target.resolve())]
         run_tool(command, timeout=timeout, cwd=out)
-        objects.append(target)
-    return objects
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(build, sources))
 
 
 def link(

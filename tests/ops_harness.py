@@ -1,7 +1,8 @@
-"""Run a single-node graph through every route that must agree: definition, integer reference, generated C."""
+"""Run single-node graphs through every route that must agree: definition, integer reference, generated C."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from intaglio.boards.cores import CORES, Core
 from intaglio.codegen.compile import write_library
 from intaglio.codegen.emit import emit
-from intaglio.host.hostrun import run_on_host
+from intaglio.host.hostrun import run_many_on_host
 from intaglio.quantizer.ir import Graph, TensorType, verify
 from intaglio.quantizer.passes.lower import lower
 from intaglio.quantizer.reference import Evaluator, Mode
@@ -27,16 +28,26 @@ def samples(kind: TensorType, rng: np.random.Generator, count: int) -> list[NDAr
 
 def check_exact(graph: Graph, folder: Path, core: Core = CORES["cortex-m0"], count: int = 5) -> None:
     """Assert definition == integer reference == C on the host under sanitizers, for every output."""
-    verify(graph, "examples")
-    lowered = lower(graph)
-    rng = np.random.default_rng(7)
-    drawn = [samples(graph.types[name], rng, count) for name in graph.inputs]
-    inputs = [list(sample) for sample in zip(*drawn, strict=True)]
-    integer, defined = Evaluator(lowered, Mode.INTEGER), Evaluator(lowered, Mode.DEFINED)
-    write_library(emit(lowered, "example", core), folder)
-    result = run_on_host(folder, inputs, opt="-O1", sanitize=True, trace=False)
-    for sample, outputs in zip(inputs, result.outputs, strict=True):
-        expected, meaning = integer.run(sample), defined.run(sample)
-        for name, output in zip(graph.outputs, outputs, strict=True):
-            assert np.array_equal(expected[name], meaning[name]), f"{graph.nodes[0]}: reference != definition"
-            assert np.array_equal(expected[name], output), f"{graph.nodes[0]}: C != integer reference"
+    check_all_exact({"example": graph}, folder, core, count)
+
+
+def check_all_exact(graphs: dict[str, Graph], folder: Path, core: Core = CORES["cortex-m0"], count: int = 5) -> None:
+    """`check_exact` of several graphs, by the names (C identifiers) of their libraries, in one program."""
+    lowered = {}
+    inputs: list[Sequence[Sequence[NDArray[Any]]]] = []
+    for name, graph in graphs.items():
+        verify(graph, "examples")
+        lowered[name] = lower(graph)
+        rng = np.random.default_rng(7)
+        drawn = [samples(graph.types[tensor], rng, count) for tensor in graph.inputs]
+        inputs.append([list(sample) for sample in zip(*drawn, strict=True)])
+        write_library(emit(lowered[name], name, core), folder / name)
+    results = run_many_on_host([folder / name for name in graphs], inputs, opt="-O1", sanitize=True, trace=False)
+    for (name, graph), given, result in zip(lowered.items(), inputs, results, strict=True):
+        integer, defined = Evaluator(graph, Mode.INTEGER), Evaluator(graph, Mode.DEFINED)
+        for sample, outputs in zip(given, result.outputs, strict=True):
+            expected, meaning = integer.run(sample), defined.run(sample)
+            for tensor, output in zip(graph.outputs, outputs, strict=True):
+                what = f"{name}: {graph.nodes[0]}"
+                assert np.array_equal(expected[tensor], meaning[tensor]), f"{what}: reference != definition"
+                assert np.array_equal(expected[tensor], output), f"{what}: C != integer reference"

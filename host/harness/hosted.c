@@ -1,5 +1,6 @@
-/* The sample loop as a process: `program IN OUT`, two files. */
+/* The sample loop as a process: `program MODEL IN OUT`, the index of a linked model and two files. */
 #include "harness.h"
+#include INTAGLIO_HEADER
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,8 @@
 #define ASAN_POISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
 #define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
 #endif
+
+const struct intaglio_model *harness_model;
 
 static FILE *input_file;
 static FILE *output_file;
@@ -64,12 +67,14 @@ int harness_invoke(int (*invoke)(void *arena), void *arena, uint32_t *stack) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3) {
-        fputs("harness: program IN OUT\n", stderr);
+    static const struct intaglio_model *const models[] = {HARNESS_MODELS};
+    if (argc != 4) {
+        fputs("harness: program MODEL IN OUT\n", stderr);
         return 2;
     }
-    input_file = fopen(argv[1], "rb");
-    output_file = fopen(argv[2], "wb");
+    harness_model = models[strtoul(argv[1], NULL, 10)];
+    input_file = fopen(argv[2], "rb");
+    output_file = fopen(argv[3], "wb");
     if (input_file == NULL || output_file == NULL) {
         perror("harness: file");
         return 2;
