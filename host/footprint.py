@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from elftools.elf.elffile import ELFFile
-
 from intaglio.boards.cores import Core
 from intaglio.codegen.stack import read_stack_usage, worst_case_stack
+from intaglio.codegen.thumb import open_members
 from intaglio.host.library import open_library
 from intaglio.host.simcore import DEFAULT_FLAGS, build_image, flash_bytes
 
@@ -50,8 +49,8 @@ def symbol_sizes(objects: Sequence[Path]) -> dict[str, int]:
     """Bytes of each function and object that compiled objects define."""
     sizes: dict[str, int] = {}
     for path in objects:
-        with path.open("rb") as file:
-            for symbol in ELFFile(file).get_section_by_name(".symtab").iter_symbols():
+        for member in open_members(path):
+            for symbol in member.elf.get_section_by_name(".symtab").iter_symbols():
                 if symbol["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT") and symbol["st_size"]:
                     sizes[symbol.name] = symbol["st_size"]
     return sizes

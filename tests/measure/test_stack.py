@@ -97,3 +97,9 @@ void __attribute__((noinline)) scale(int8_t *y, int32_t n)
     bound = measure(library, CORES["cortex-m55"]).stack_bytes
     used = run_on_core(library, CORES["cortex-m55"], [[samples(1)[0]]], count=False).stack_bytes
     assert used <= bound <= used + 16
+
+
+def test_the_symbols_of_a_library_are_sized(tmp_path: Path) -> None:
+    symbols = measure(write_tiny(tmp_path), CORES["cortex-m3"]).symbols
+    assert symbols["w0"] == 32 and symbols["b0"] == 16 and symbols["w1"] == 12
+    assert symbols["tiny_invoke"] > 40
