@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,23 +161,17 @@ class AffineMap:
         value = round_rational(acc * self.scale, self.rounding) + self.zero_point
         return min(max(value, self.low), self.high)
 
-    def thresholds(self) -> list[int]:
+    def thresholds(self) -> Ints:
         """Return, for each output v in low+1 .. high, the smallest accumulator that maps to v or more.
 
         The map is monotone, so these integers are the map: at(acc) = low + number of thresholds <= acc.
-        A scale of zero gives no thresholds that can be reached and must be handled by the caller.
+        A threshold beyond int64, which is never reached, is saturated. A scale of zero gives none that can be
+        reached and must be handled by the caller.
+
+        Returns:
+            int64 (high - low,), ascending, not writable.
         """
-        numerator, denominator = self.scale.numerator, self.scale.denominator
-        result = []
-        for v in range(self.low + 1, self.high + 1):
-            k = v - self.zero_point
-            # round(x) >= k  <=>  x >= k - 1/2, the tie itself counting for half-even only when k is even.
-            top, bottom = (2 * k - 1) * denominator, 2 * numerator
-            acc = -(-top // bottom)
-            if self.rounding is Rounding.HALF_EVEN and k % 2 and acc * bottom == top:
-                acc += 1
-            result.append(acc)
-        return result
+        return _thresholds(self)
 
     def apply(self, acc: Ints) -> Ints:
         """Evaluate exactly for an array of int64 accumulators."""
@@ -185,9 +180,32 @@ class AffineMap:
             return np.full(acc.shape, self.at(0), np.int64)
         if self.high - self.low > 2 * acc.size:
             return np.array([self.at(int(a)) for a in acc.ravel()], np.int64).reshape(acc.shape)
-        return self.low + np.searchsorted(clamp_int64(self.thresholds()), acc, side="right")
+        return self.low + np.searchsorted(self.thresholds(), acc, side="right")
 
 
-def clamp_int64(values: list[int]) -> Ints:
-    """Return Python integers as int64, those outside clipped: a threshold beyond int64 is never reached."""
-    return np.array([min(max(v, -(2**63)), 2**63 - 1) for v in values], np.int64)
+# A layer's channels each have a map, and each is asked several times; int16 maps are half a megabyte.
+@lru_cache(maxsize=64)
+def _thresholds(definition: AffineMap) -> Ints:
+    count = definition.high - definition.low
+    result = np.empty(count, np.int64)
+    # round(x) >= k  <=>  x >= k - 1/2  <=>  acc >= (2 * k - 1) * denominator / (2 * numerator), the tie itself
+    # counting for half-even only when k is even.
+    first = definition.low + 1 - definition.zero_point
+    bottom, step = 2 * definition.scale.numerator, 2 * definition.scale.denominator
+    whole, part = divmod(step, bottom)
+    even = definition.rounding is Rounding.HALF_EVEN
+    fits = bottom < 2**54 and (abs(2 * first) + 2 * count) * step < bottom * 2**62
+    block = 256 if fits else 1
+    for start in range(0, count, block):
+        size = min(block, count - start)
+        quotient, remainder = divmod((2 * (first + start) - 1) * (step // 2), bottom)
+        if not fits:
+            tie = even and not remainder and (first + start) % 2
+            result[start] = min(max(quotient + (remainder > 0 or bool(tie)), -(2**63)), 2**63 - 1)
+            continue
+        j = np.arange(size)
+        rest = remainder + j * part
+        ties = (rest % bottom == 0) & ((first + start + j) % 2 == 1)
+        result[start : start + size] = quotient + j * whole - (-rest // bottom) + (ties if even else 0)
+    result.flags.writeable = False
+    return result

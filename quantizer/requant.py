@@ -168,7 +168,7 @@ def _table(definition: AffineMap) -> Ints:
         reached = definition.at(0) - definition.low
         ends = [-(2**63)] * reached + [2**63 - 1] * (definition.high - definition.low - reached)
         return np.array(ends, np.int64)
-    return fp.clamp_int64(definition.thresholds())
+    return definition.thresholds()
 
 
 def _steps(definition: AffineMap, interval: Interval) -> Ints:
@@ -178,8 +178,8 @@ def _steps(definition: AffineMap, interval: Interval) -> Ints:
     if definition.scale > 0:
         first, last = definition.at(lo), definition.at(hi)
         ts = definition.thresholds()[first - definition.low : last - definition.low]
-        points += [t for t in ts if lo <= t <= hi] + [t - 1 for t in ts if lo <= t - 1 <= hi]
-    return np.unique(np.array(points, np.int64))
+        return np.sort(np.concatenate([points, ts, ts[ts > lo] - 1]), kind="stable")
+    return np.array(sorted(set(points)), np.int64)
 
 
 def _search(definition: AffineMap, interval: Interval, points: Ints, method: Method) -> tuple[int, int] | None:
@@ -188,12 +188,18 @@ def _search(definition: AffineMap, interval: Interval, points: Ints, method: Met
     expected = definition.apply(points) - definition.zero_point
     low, high = definition.low - definition.zero_point, definition.high - definition.zero_point
     arithmetic = fp.multiply_two_words if method is Method.MUL96 else fp.multiply_shift
+    # A few points reject most candidates.
+    few = slice(None, None, max(len(points) // 64, 1))
+
+    def equal(where: slice) -> bool:
+        return np.array_equal(np.clip(arithmetic(points[where], multiplier, shift), low, high), expected[where])
+
     for shift in _SHIFTS[method]:
         nearest = round(definition.scale * 2**shift)
         for multiplier in (nearest, nearest + 1, nearest - 1):
             if not _fits(largest, multiplier, shift, method):
                 continue
-            if np.array_equal(np.clip(arithmetic(points, multiplier, shift), low, high), expected):
+            if equal(few) and equal(slice(None)):
                 return multiplier, shift
     return None
 
