@@ -1,0 +1,188 @@
+"""Translators of TFLite's convolutions, matrix products and pools."""
+
+from __future__ import annotations
+
+from intaglio.quantizer.frontends.tflite_options import (
+    BatchMatMulOptions,
+    Conv2DOptions,
+    DepthwiseConv2DOptions,
+    FullyConnectedOptions,
+    Pool2DOptions,
+    TransposeConvOptions,
+)
+from intaglio.quantizer.frontends.tflite_values import Builder, Translator
+
+SAME = 0
+
+MAX_EXTENT = 1 << 16
+"""No stride, dilation or window is larger; it keeps every later product small."""
+
+Pads = tuple[int, int, int, int]
+
+
+def window(b: Builder, **extents: int) -> None:
+    """Check strides, dilations and window sizes."""
+    for name, value in extents.items():
+        if not 1 <= value <= MAX_EXTENT:
+            raise b.fail(f"{name} {value}")
+
+
+def image(b: Builder, number: int) -> tuple[int, int, int]:
+    """Height, width and channels of an image.
+
+    Raises:
+        ModelError: the tensor is none, or there are several.
+    """
+    shape = b.type(number).shape
+    if len(shape) != 4:
+        raise b.fail(f"an image of shape {list(shape)}, not (1, height, width, channels)")
+    if shape[0] != 1:
+        raise b.unsupported(f"batch {shape[0]}", "convert the model with batch 1")
+    return shape[1], shape[2], shape[3]
+
+
+def padding(b: Builder, kind: int, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int]) -> Pads:
+    """Rows above, rows below, columns left, columns right of SAME or VALID padding.
+
+    SAME makes ceil(size / stride) outputs; what has to be added is halved, the odd one goes below and right.
+
+    Args:
+        kernel: the window's extent, dilation included.
+    """
+    if kind != SAME:
+        return (0, 0, 0, 0)
+    totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(size, kernel, stride, strict=True)]
+    return totals[0] // 2, totals[0] - totals[0] // 2, totals[1] // 2, totals[1] - totals[1] // 2
+
+
+def operand(b: Builder, position: int) -> str:
+    """Weights or bias of a layer: by name, dequantised when the layer's input is real, "" when absent."""
+    number = b.optional(position)
+    if number is None:
+        return ""
+    return b.real(number) if b.type(b.input(0)).dtype.is_float else b.name(number)
+
+
+def conv_2d(b: Builder) -> None:
+    o = b.options(Conv2DOptions)
+    height, width, channels = image(b, b.input(0))
+    weights = b.type(b.input(1)).shape
+    window(b, stride_h=o.stride_h, stride_w=o.stride_w, dilation_h=o.dilation_h, dilation_w=o.dilation_w)
+    if len(weights) != 4 or channels % weights[3] or weights[0] % (channels // weights[3]):
+        raise b.fail(f"weights {list(weights)} do not fit an image of {channels} channels")
+    extent = (weights[1] - 1) * o.dilation_h + 1, (weights[2] - 1) * o.dilation_w + 1
+    stride = o.stride_h, o.stride_w
+    b.emit(
+        "Conv2D",
+        (b.name(b.input(0)), operand(b, 1), operand(b, 2)),
+        (b.output(),),
+        stride=stride,
+        dilation=(o.dilation_h, o.dilation_w),
+        pads=padding(b, o.padding, (height, width), extent, stride),
+        groups=channels // weights[3],
+        clamp=b.clamp(o.activation),
+    )
+
+
+def depthwise_conv_2d(b: Builder) -> None:
+    o = b.options(DepthwiseConv2DOptions)
+    height, width, channels = image(b, b.input(0))
+    weights = b.type(b.input(1)).shape
+    window(b, stride_h=o.stride_h, stride_w=o.stride_w, dilation_h=o.dilation_h, dilation_w=o.dilation_w)
+    if len(weights) != 4 or weights[0] != 1 or weights[3] % channels:
+        raise b.fail(f"weights {list(weights)} do not fit an image of {channels} channels")
+    extent = (weights[1] - 1) * o.dilation_h + 1, (weights[2] - 1) * o.dilation_w + 1
+    stride = o.stride_h, o.stride_w
+    b.emit(
+        "DepthwiseConv2D",
+        (b.name(b.input(0)), operand(b, 1), operand(b, 2)),
+        (b.output(),),
+        stride=stride,
+        dilation=(o.dilation_h, o.dilation_w),
+        pads=padding(b, o.padding, (height, width), extent, stride),
+        clamp=b.clamp(o.activation),
+    )
+
+
+def fully_connected(b: Builder) -> None:
+    o = b.options(FullyConnectedOptions)
+    if o.weights_format:
+        raise b.unsupported("shuffled weights", "convert the model with the default weights format")
+    b.emit(
+        "FullyConnected",
+        (b.name(b.input(0)), operand(b, 1), operand(b, 2)),
+        (b.output(),),
+        clamp=b.clamp(o.activation),
+        keep_dims=o.keep_num_dims,
+    )
+
+
+def transpose_conv(b: Builder) -> None:
+    """Inputs: the output's shape, weights, the image, an optional bias."""
+    o = b.options(TransposeConvOptions)
+    image_in = b.input(2)
+    height, width, channels = image(b, image_in)
+    weights = b.type(b.input(1)).shape
+    window(b, stride_h=o.stride_h, stride_w=o.stride_w)
+    target = b.integers(0, "the output's shape")
+    if len(weights) != 4 or weights[3] != channels or len(target) != 4 or target[3] != weights[0]:
+        raise b.fail(f"weights {list(weights)} and output {list(target)} do not fit {channels} channels")
+    if any(not 1 <= n <= MAX_EXTENT for n in target[1:3]):
+        raise b.fail(f"output of shape {list(target)}")
+    stride = o.stride_h, o.stride_w
+    top, _, left, _ = padding(b, o.padding, (target[1], target[2]), (weights[1], weights[2]), stride)
+    # What lies beyond the wanted size is cut off at the end; what lacks is filled with the bias alone.
+    rest = [
+        (n - 1) * s + k - before - size
+        for n, s, k, before, size in zip((height, width), stride, weights[1:3], (top, left), target[1:3], strict=True)
+    ]
+    real = b.type(image_in).dtype.is_float
+    names = [b.real(n) if real else b.name(n) for n in (b.input(1),)]
+    bias = b.optional(3)
+    names.append("" if bias is None else b.real(bias) if real else b.name(bias))
+    b.emit(
+        "TransposeConv2D",
+        (b.name(image_in), *names),
+        (b.output(),),
+        stride=stride,
+        pads=(top, max(rest[0], 0), left, max(rest[1], 0)),
+        output_pads=(max(-rest[0], 0), max(-rest[1], 0)),
+        clamp=b.clamp(o.activation),
+    )
+
+
+def batch_matmul(b: Builder) -> None:
+    o = b.options(BatchMatMulOptions)
+    real = b.type(b.input(0)).dtype.is_float
+    names = [b.real(b.input(i)) if real else b.name(b.input(i)) for i in (0, 1)]
+    b.emit("BatchMatMul", names, (b.output(),), adj_x=o.adj_x, adj_y=o.adj_y)
+
+
+def _pool(op: str) -> Translator:
+    def translate(b: Builder) -> None:
+        o = b.options(Pool2DOptions)
+        height, width, _ = image(b, b.input(0))
+        window(b, stride_h=o.stride_h, stride_w=o.stride_w, filter_height=o.kernel_h, filter_width=o.kernel_w)
+        kernel, stride = (o.kernel_h, o.kernel_w), (o.stride_h, o.stride_w)
+        b.emit(
+            op,
+            (b.name(b.input(0)),),
+            (b.output(),),
+            kernel=kernel,
+            stride=stride,
+            pads=padding(b, o.padding, (height, width), kernel, stride),
+            clamp=b.clamp(o.activation),
+        )
+
+    return translate
+
+
+LAYERS: dict[str, Translator] = {
+    "CONV_2D": conv_2d,
+    "DEPTHWISE_CONV_2D": depthwise_conv_2d,
+    "FULLY_CONNECTED": fully_connected,
+    "TRANSPOSE_CONV": transpose_conv,
+    "BATCH_MATMUL": batch_matmul,
+    "AVERAGE_POOL_2D": _pool("AveragePool2D"),
+    "MAX_POOL_2D": _pool("MaxPool2D"),
+}
