@@ -185,6 +185,11 @@ class Graph:
         inputs, outputs: names of tensors.
         variables: state, by name.
         contract: of the integers; None while real-valued.
+        live: of each tensor that lost channels, which indices of its last axis survive, in the model's own
+            numbering; a tensor that is not listed is whole.
+        means: mean of each computed tensor over the calibration data, of its shape; between calibrating and
+            quantising only.
+        model_macs: multiply-accumulates of the model as it came; None before the passes.
     """
 
     name: str
@@ -195,6 +200,9 @@ class Graph:
     outputs: tuple[str, ...]
     variables: Mapping[str, Variable] = field(default_factory=dict)
     contract: Contract | None = None
+    live: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    means: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    model_macs: int | None = None
 
     def with_(self, **changes: Any) -> Graph:
         """Return a copy with some fields replaced."""

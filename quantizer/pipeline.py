@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from intaglio.quantizer.calibrate import activation_qparams, observe
+from intaglio.quantizer.errors import CalibrationError
 from intaglio.quantizer.frontends import load_model
 from intaglio.quantizer.ir import DType, Graph, verify
+from intaglio.quantizer.passes.canonicalise import canonicalise
+from intaglio.quantizer.passes.check_finite import check_finite
+from intaglio.quantizer.passes.fold_constants import fold_constants
 from intaglio.quantizer.passes.lower import lower
+from intaglio.quantizer.passes.quantise import quantise
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,27 @@ class Options:
 
 Pass = Callable[[Graph, Options], Graph]
 
-PASSES: tuple[tuple[str, Pass], ...] = (("lower", lambda graph, options: lower(graph)),)
+
+def _quantise(graph: Graph, options: Options) -> Graph:
+    """Calibrate and quantise a model that arrived in float."""
+    if graph.contract is not None:
+        return graph
+    if options.data is None:
+        raise CalibrationError(
+            graph.name, "the model is in float and has to be calibrated", "give representative samples with --data"
+        )
+    seen = observe(graph, options.data)
+    chosen = activation_qparams(graph, seen, options.range_method, options.activations)
+    return quantise(graph, chosen, seen, options.activations)
+
+
+PASSES: tuple[tuple[str, Pass], ...] = (
+    ("check-finite", lambda graph, options: check_finite(graph)),
+    ("fold-constants", lambda graph, options: fold_constants(graph)),
+    ("canonicalise", lambda graph, options: canonicalise(graph)),
+    ("quantise", _quantise),
+    ("lower", lambda graph, options: lower(graph)),
+)
 
 
 def run_passes(graph: Graph, options: Options) -> Graph:
@@ -56,3 +82,8 @@ def run_pipeline(path: Path, options: Options) -> Graph:
     graph = load_model(path)
     verify(graph, "frontend")
     return run_passes(graph, options)
+
+
+def run_until(path: Path, options: Options, stop_after: str) -> Graph:
+    """`run_pipeline`, stopped after a pass."""
+    return run_pipeline(path, replace(options, stop_after=stop_after))
