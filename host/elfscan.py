@@ -45,7 +45,7 @@ _FLOAT_SYMBOL = re.compile(rf"(?:{_AEABI}|{_LIBGCC}|__ieee754_\w+|__kernel_\w+f?
 
 # VFP and MVE: a data type of floating point on anything but a plain register move.
 _FLOAT_TYPE = re.compile(r"\.(?:f16|f32|f64|bf16)\b")
-_OBJDUMP_LINE = re.compile(r"^\s*([0-9a-f]+):\t((?:[0-9a-f]{4} ?)+)\s*\t(\S+)(?:\t(.*))?$")
+_OBJDUMP_LINE = re.compile(r"^\s*([0-9a-f]+):\t((?:[0-9a-f]{4} ?)+)\s*\t(\S+)(?:\s(.*))?$")
 
 
 class Line(NamedTuple):
@@ -118,6 +118,8 @@ def scan_elf(elf: Path, core: Core) -> FloatReport:
     count = 0
     for line in disassemble(elf, core):
         count += 1
+        if line.mnemonic == "<undefined>":
+            findings.append(f"{elf.name}: {line.function} at {line.address:#x}: not an instruction that objdump knows")
         if is_float_instruction(line.mnemonic, line.operands):
             text = f"{line.mnemonic} {line.operands}".rstrip()
             findings.append(f"{elf.name}: {line.function} at {line.address:#x}: {text}")
@@ -134,13 +136,17 @@ def disassemble(elf: Path, core: Core) -> list[Line]:
     """
     gcc = find_compiler("arm-none-eabi-gcc")
     objdump = run_tool([*gcc.command, "-print-prog-name=objdump"], timeout=20).stdout.strip()
-    text = run_tool([objdump, "-d", "-M", "force-thumb", str(elf)], timeout=120).stdout
+    # Left to itself objdump reads the attributes of an Armv8.1-M file, but not the instructions new in it.
+    machine = ["-m", core.arch.split("+")[0]] if core.arch.startswith("armv8.1") else []
+    text = run_tool([objdump, "-d", *machine, "-M", "force-thumb", str(elf)], timeout=120).stdout
     lines = []
     function = "?"
     for line in text.splitlines():
         found = _OBJDUMP_LINE.match(line)
         if found is not None:
             address, code, mnemonic, operands = found.groups(default="")
+            if "<UNDEFINED>" in line:
+                mnemonic, operands = "<undefined>", ""
             if not mnemonic.startswith("."):
                 operands = operands.split(";")[0].split("@")[0].strip()
                 size = len(code.replace(" ", "")) // 2

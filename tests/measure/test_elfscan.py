@@ -86,6 +86,13 @@ def test_mve_float_is_found(tmp_path: Path, body: str) -> None:
     assert not report.clean and any(".f32" in line for line in report.findings)
 
 
+def test_what_cannot_be_decoded_is_not_called_clean(tmp_path: Path) -> None:
+    source = 'void f(void) { __asm__ volatile(".inst.w 0xea5191d1"); }'
+    assert scan_elf(build(tmp_path, source, CORES["cortex-m55"]), CORES["cortex-m55"]).clean  # cinc
+    report = scan_elf(build(tmp_path, source, CORES["cortex-m3"]), CORES["cortex-m3"])
+    assert not report.clean and "not an instruction" in report.findings[0]
+
+
 def test_integer_mve_and_moves_of_the_register_file_are_allowed(tmp_path: Path) -> None:
     source = """
         #include <arm_mve.h>
