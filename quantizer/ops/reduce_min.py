@@ -1,0 +1,31 @@
+"""ReduceMin: the smallest value along axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from intaglio.quantizer.fixedpoint import Ints
+from intaglio.quantizer.ops.base import Context, Reals, register
+from intaglio.quantizer.ops.reduce import ExtremumOperator, ReduceAttrs, ReduceLoops
+
+
+@dataclass(frozen=True)
+class ReduceMinAttrs(ReduceAttrs):
+    """axes: searched, ascending; keep_dims: they stay with length 1."""
+
+
+@register
+class ReduceMin(ExtremumOperator[ReduceMinAttrs]):
+    """Input: x. Output: its smallest values along axes."""
+
+    name = "ReduceMin"
+    attrs = ReduceMinAttrs
+
+    def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
+        assert inputs[0] is not None
+        return [inputs[0].min(axis=ctx.node.attrs.axes).reshape(ctx.output.shape)]
+
+    def evaluate(self, ctx: Context, params: ReduceLoops, inputs: Sequence[Ints | None]) -> list[Ints]:
+        assert inputs[0] is not None
+        return [inputs[0].min(axis=ctx.node.attrs.axes).reshape(ctx.output.shape)]
