@@ -166,8 +166,8 @@ class PiecewiseOperator(UnaryOperator[A]):
         rqs = []
         for slope, (first, last) in zip(slopes, ((0, max(reach[1], 0)), (min(reach[0], 0), 0)), strict=True):
             if ctx.contract is Contract.TFLITE:
-                # LiteRT divides binary32 scales in binary64.
-                scale = x.scale * abs(float(np.float32(slope))) / out.scale
+                # LiteRT multiplies and divides the scales in binary32.
+                scale = float(np.float32(x.scale) * np.float32(abs(slope)) / np.float32(out.scale))
                 rqs.append(tflite_requant([scale], out.zero_point, low, high, Method.DOUBLE))
                 continue
             ratio = product_scale((x.scale,), (out.scale,)) * abs(fp.rational(slope))

@@ -66,7 +66,9 @@ class PRelu(Operator[PReluAttrs, PReluParams]):
         slopes = ctx.integers(1).ravel() - slope.zero_point
         kind = out.dtype
         if ctx.contract is Contract.TFLITE:
-            scales = (x.scale / out.scale, acc.tflite_scale(x.scale, slope.scale, out.scale, Method.SINGLE))
+            # LiteRT multiplies and divides the scales in binary32.
+            s_x, s_slope, s_out = (np.float32(t.scale) for t in (x, slope, out))
+            scales = (float(s_x / s_out), float(s_x * s_slope / s_out))
             pos, neg = (tflite_requant([s], out.zero_point, kind.low, kind.high, Method.DOUBLE) for s in scales)
         else:
             lo, hi = ctx.ranges[0][0] - x.zero_point, ctx.ranges[0][1] - x.zero_point
