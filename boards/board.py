@@ -252,20 +252,21 @@ def parse_board(name: str, data: dict[str, Any]) -> Board:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the board"
-        raise BoardError(f"boards/{name}.toml", f"{key}: {first['msg']}",
-                         "docs/add-a-board.md describes every key") from None
+        raise BoardError(
+            f"boards/{name}.toml", f"{key}: {first['msg']}", "docs/add-a-board.md describes every key"
+        ) from None
 
 
 def _merged(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     path = BOARDS_DIR / f"{name}.toml"
     if name in seen:
-        raise BoardError(f"boards/{name}.toml", f"inherits itself ({' -> '.join((*seen, name))})",
-                         "break the circle")
+        raise BoardError(f"boards/{name}.toml", f"inherits itself ({' -> '.join((*seen, name))})", "break the circle")
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BoardError(f"boards/{seen[-1]}.toml", f"inherits {name!r}, and there is no boards/{name}.toml",
-                         "correct `inherits`") from None
+        raise BoardError(
+            f"boards/{seen[-1]}.toml", f"inherits {name!r}, and there is no boards/{name}.toml", "correct `inherits`"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise BoardError(f"boards/{name}.toml", f"is not valid TOML: {error}", "correct that line") from None
     parent = data.pop("inherits", None)

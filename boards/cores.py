@@ -33,8 +33,15 @@ class Core:
 
 
 def _core(
-    name: str, arch: str, machine: str, *, thumb2: bool = True, long_multiply: bool = True,
-    dsp: bool = False, mve: bool = False, cflags: tuple[str, ...] = (),
+    name: str,
+    arch: str,
+    machine: str,
+    *,
+    thumb2: bool = True,
+    long_multiply: bool = True,
+    dsp: bool = False,
+    mve: bool = False,
+    cflags: tuple[str, ...] = (),
 ) -> Core:
     flags = cflags or (f"-mcpu={name}", "-mthumb", "-mfloat-abi=soft")
     return Core(name, arch, flags, name.replace("-", "_"), thumb2, long_multiply, dsp, mve, machine)
@@ -53,7 +60,11 @@ CORES: dict[str, Core] = {
         _core("cortex-m33", "armv8-m.main+dsp", "mps2-an505", dsp=True),
         # arm_mve.h is refused with the soft float ABI; `+nofp` keeps float instructions out all the same.
         _core(
-            "cortex-m55", "armv8.1-m.main+mve", "mps3-an547", dsp=True, mve=True,
+            "cortex-m55",
+            "armv8.1-m.main+mve",
+            "mps3-an547",
+            dsp=True,
+            mve=True,
             cflags=("-mcpu=cortex-m55+nofp", "-mthumb", "-mfloat-abi=softfp"),
         ),
     )

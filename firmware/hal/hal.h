@@ -1,6 +1,6 @@
-/* What the agent needs of a microcontroller. One driver per peripheral IP stands behind each group of functions;
- * which of them is linked, and on which addresses it works, is the board's data. Nothing here allocates, and
- * nothing here computes in floating point. */
+/* What the agent needs of a microcontroller. One driver per peripheral IP stands behind each group of
+ * functions; which of them is linked, and on which addresses it works, is the board's data. Nothing here
+ * allocates, and nothing here computes in floating point. */
 #ifndef INTAGLIO_HAL_H
 #define INTAGLIO_HAL_H
 
@@ -25,8 +25,8 @@ enum hal_fault_kind {
     HAL_FAULT_PANIC = 3     /* hal_panic */
 };
 
-/* The registers at the fault. Those that the core does not have (Armv6-M: cfsr, hfsr, mmfar, bfar) are 0; so are
- * r0 to xpsr when the stack pointer was outside RAM and there was no frame to read. */
+/* The registers at the fault. Those that the core does not have (Armv6-M: cfsr, hfsr, mmfar, bfar) are 0; so
+ * are r0 to xpsr when the stack pointer was outside RAM and there was no frame to read. */
 struct hal_fault {
     uint32_t kind; /* enum hal_fault_kind */
     uint32_t r0, r1, r2, r3, r12, lr, pc, xpsr;
@@ -38,13 +38,15 @@ struct hal_fault {
 /* Brings up clock, time, serial line and watchdog. Called once, before anything else here. */
 void hal_init(void);
 
-/* Copies what the receive interrupt has put in the ring, at most `room` bytes; returns how many. Never blocks. */
+/* Copies what the receive interrupt has put in the ring, at most `room` bytes; returns how many. Never
+ * blocks. */
 size_t hal_serial_read(uint8_t *to, size_t room);
 
 /* Returns when all bytes have been handed to the transmitter. Reception goes on meanwhile. */
 void hal_serial_write(const uint8_t *from, size_t length);
 
-/* Bytes that reception has lost since boot: by an overrun of the peripheral, or a host that overran rx_window. */
+/* Bytes that reception has lost since boot: by an overrun of the peripheral, or a host that overran
+ * rx_window. */
 uint32_t hal_serial_lost(void);
 
 /* Microseconds since hal_init; never goes back. */

@@ -1,0 +1,242 @@
+"""Firmware for a board: the agent, the drivers that its data name, and the libraries of its models."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+import intaglio.boards as boards_package
+from intaglio.boards.board import Board
+from intaglio.host.elfscan import FloatReport, is_float_symbol, scan_elf
+from intaglio.host.library import Library, open_library
+from intaglio.host.platformio import run_platformio
+from intaglio.host.protocol import CODEC_FLAGS, generate_codec
+from intaglio.host.toolchain import STRICT_WARNINGS, find_program
+from intaglio.quantizer.errors import DoesNotFitError, OutputError, ToolError
+
+PLATFORM = Path(boards_package.__file__).resolve().parent
+FIRMWARE = PLATFORM.parent / "firmware"
+
+
+@dataclass(frozen=True)
+class FirmwareImage:
+    """A built firmware.
+
+    Attributes:
+        elf, bin, hex: the files.
+        flash_bytes, ram_bytes: text + data, and data + bss + stack, of the whole program.
+        float_report: verdict of the scan for float symbols and instructions.
+    """
+
+    elf: Path
+    bin: Path
+    hex: Path
+    flash_bytes: int
+    ram_bytes: int
+    float_report: FloatReport
+
+
+def build_firmware(libraries: Sequence[Path], board: Board, out: Path) -> FirmwareImage:
+    """Build firmware with PlatformIO.
+
+    Args:
+        libraries: folders written by `intaglio compile`, for the board's core; none builds a bare agent.
+        out: build folder; what is there of an earlier build is used again.
+
+    Raises:
+        ToolError: a tool is missing, or the build failed.
+        DoesNotFitError: the program is larger than the board's flash or RAM; says by how much.
+        OutputError: the folder cannot be written.
+    """
+    opened = [open_library(folder) for folder in libraries]
+    names = [library.name for library in opened]
+    if len(set(names)) != len(names):
+        raise ToolError(", ".join(names), "two libraries have one name", "compile one of them with --name")
+    out = out.absolute()
+    try:
+        generated = out / "generated"
+        generated.mkdir(parents=True, exist_ok=True)
+        plan = _plan(opened, board, generated)
+        _write(out / "build.json", json.dumps(plan, indent=1))
+        (out / "boards").mkdir(exist_ok=True)
+        _write(out / "boards" / f"{board.name}.json", json.dumps(_board_json(board, out / "build.json")))
+    except OSError as error:
+        raise OutputError(str(out), f"cannot be written ({error.strerror})", "choose another folder with -o") from error
+    try:
+        made = run_platformio(FIRMWARE, out, board.name, PLATFORM)
+    except ToolError as error:
+        raise _explained(error, board, opened) from error
+    elf = made / "firmware.elf"
+    flash, ram = _sizes(elf)
+    return FirmwareImage(elf, made / "firmware.bin", made / "firmware.hex", flash, ram, scan_elf(elf, board.core))
+
+
+def _explained(error: ToolError, board: Board, libraries: Sequence[Library]) -> Exception:
+    """Turn the linker's words for "too large" and "float" into ours."""
+    text = str(error)
+    overflow = re.search(r"region .?(FLASH|RAM).? overflowed by (\d+) bytes", text)
+    if overflow:
+        kind = "flash" if overflow[1] == "FLASH" else "RAM"
+        sizes = ", ".join(f"{x.name} {x.folder}" for x in libraries) or "the agent alone"
+        return DoesNotFitError(
+            f"firmware for {board.name}",
+            f"needs {int(overflow[2]):,} bytes of {kind} more than the board has ({sizes})",
+            "compile fewer or smaller models, or take a larger board (`intaglio doctor --boards`)",
+        )
+    missing = re.search(r"undefined reference to [`'](__aeabi_(?:[fdh]|u?[il]2)\w*|__\w*(?:sf|df)\w*)'", text)
+    if missing:
+        return ToolError(
+            f"firmware for {board.name}",
+            f"computes in floating point: it wants {missing[1]}",
+            "no float helper is linked; remove the float arithmetic",
+        )
+    return error
+
+
+def _write(path: Path, text: str) -> None:
+    """Write only what has changed, so that builds stay incremental."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def _render(name: str, **values: Any) -> str:
+    env = Environment(
+        loader=FileSystemLoader(FIRMWARE / "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return env.get_template(name).render(**values)
+
+
+def _plan(libraries: Sequence[Library], board: Board, generated: Path) -> dict[str, Any]:
+    """Generate the board's and the models' files; list every source with its flags."""
+    irqs = max(board.serial.irq, board.time.irq or 0) + 1
+    steps = [*board.clock.setup, *board.serial.setup, *board.watchdog.setup]
+    _write(generated / "board.h", _render("board.h.j2", b=board, irqs=irqs, steps=steps))
+    _write(generated / "board.ld", _render("board.ld.j2", b=board, stack=board.stack_bytes))
+    _write(generated / "models.h", _render("models.h.j2", libraries=libraries))
+    _write(generated / "models.c", _render("models.c.j2", libraries=libraries))
+    codec = generate_codec(generated / "codec")
+    hal, agent = FIRMWARE / "hal", FIRMWARE / "agent"
+    drivers = [
+        hal / "startup.c",
+        hal / "board.c",
+        hal / "serial_ring.c",
+        hal / f"serial_{board.serial.driver}.c",
+        hal / f"time_{board.time.driver}.c",
+        hal / f"watchdog_{board.watchdog.driver}.c",
+    ]
+    cc = find_program("arm-none-eabi-gcc")
+    core = [
+        *board.core.cflags,
+        "-std=c11",
+        "-ffreestanding",
+        "-ffunction-sections",
+        "-fdata-sections",
+        "-masm-syntax-unified",
+        "-g",
+    ]
+    include = [f"-I{generated}", f"-I{agent}", f"-I{hal}", "-isystem", str(generated / "codec")]
+    own = [*core, "-Os", *STRICT_WARNINGS, *include, *CODEC_FLAGS]
+    groups: list[dict[str, Any]] = [
+        {"flags": own, "sources": [str(p) for p in (FIRMWARE / "main.c", *drivers, *sorted(agent.glob("*.c")))]},
+        {
+            "flags": [*core, "-Os", *include, *CODEC_FLAGS, "-w"],
+            "sources": [str(p) for p in codec if p.suffix == ".c"],
+        },
+        {
+            "flags": [*own, *(f"-I{x.folder.absolute()}" for x in libraries)],
+            "sources": [str(generated / "models.c")],
+        },
+    ]
+    groups += [
+        {"flags": [*core, *x.cflags, *STRICT_WARNINGS], "sources": [str(s.absolute()) for s in x.sources]}
+        for x in libraries
+    ]
+    script, runtime = generated / "board.ld", integer_libgcc(cc, board.core.cflags, generated)
+    link = [
+        *board.core.cflags,
+        "-nostdlib",
+        "-nostartfiles",
+        "-Wl,--gc-sections",
+        "-Wl,--no-warn-rwx-segments",
+        f"-Wl,-Map={generated / 'firmware.map'}",
+        f"-T{script}",
+        "-Wl,--start-group",
+        "-lc",
+        str(runtime),
+        "-Wl,--end-group",
+    ]
+    # Libraries have to follow the objects on the command line.
+    flags, tail = link[: link.index("-Wl,--start-group")], link[link.index("-Wl,--start-group") :]
+    return {
+        "cc": cc,
+        "objcopy": find_program("arm-none-eabi-objcopy"),
+        "groups": groups,
+        "link_flags": flags,
+        "link_tail": tail,
+        "link_inputs": [str(script), str(runtime)],
+    }
+
+
+def integer_libgcc(cc: str, flags: Sequence[str], out: Path) -> Path:
+    """A copy of libgcc from which the members that compute in floating point are removed.
+
+    Raises:
+        ToolError: the compiler does not have one for these flags.
+    """
+    target = out / "libgcc_integer.a"
+    found = subprocess.run([cc, *flags, "-print-libgcc-file-name"], capture_output=True, text=True, check=False)
+    source = Path(found.stdout.strip())
+    if found.returncode or not source.is_file():
+        raise ToolError(cc, "has no libgcc for this core", "apt-get install gcc-arm-none-eabi")
+    if target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
+        return target
+    nm, ar = find_program("arm-none-eabi-nm"), find_program("arm-none-eabi-ar")
+    listing = subprocess.run([nm, "--defined-only", str(source)], capture_output=True, text=True, check=True).stdout
+    member, floats = "", set()
+    for line in listing.splitlines():
+        words = line.split()
+        if line.endswith(".o:"):
+            member = line[:-1]
+        elif words and is_float_symbol(words[-1]):
+            floats.add(member)
+    shutil.copyfile(source, target)
+    subprocess.run([ar, "d", str(target), *sorted(floats)], check=True, capture_output=True)
+    return target
+
+
+def _board_json(board: Board, plan: Path) -> dict[str, Any]:
+    """The board as PlatformIO wants it described."""
+    return {
+        "name": board.title,
+        "vendor": board.vendor,
+        "url": board.url,
+        "build": {"mcu": board.mcu.lower(), "cpu": board.core.name, "f_cpu": f"{board.clock.hz}L", "plan": str(plan)},
+        "upload": {"maximum_size": board.flash_bytes, "maximum_ram_size": board.ram_bytes},
+        "frameworks": [],
+    }
+
+
+def _sizes(elf: Path) -> tuple[int, int]:
+    """Flash and RAM of a linked program, by its sections."""
+    from elftools.elf.elffile import ELFFile
+
+    flash = ram = 0
+    with elf.open("rb") as file:
+        for section in ELFFile(file).iter_sections():
+            if not section["sh_flags"] & 2:
+                continue
+            size = section["sh_size"]
+            writable = bool(section["sh_flags"] & 1)
+            if section["sh_type"] != "SHT_NOBITS":
+                flash += size
+            if writable or section["sh_type"] == "SHT_NOBITS":
+                ram += size
+    return flash, ram

@@ -1,0 +1,88 @@
+"""Run PlatformIO offline: what it would download is satisfied by what is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from intaglio.quantizer.errors import ToolError
+
+_SCONS = """\
+import sys
+from SCons.Script import main
+sys.exit(main())
+"""
+
+
+def scons_version() -> str:
+    """The version of tool-scons that the installed PlatformIO asks for."""
+    from platformio.dependencies import get_core_dependencies
+
+    wanted = str(get_core_dependencies()["tool-scons"])
+    return re.sub(r"[^0-9.]", "", wanted.split(",")[0])
+
+
+def provide_scons(core_dir: Path) -> None:
+    """Make the SCons that pip installed PlatformIO's package `tool-scons`."""
+    package = core_dir / "packages" / "tool-scons"
+    if (package / ".piopm").exists():
+        return
+    version = scons_version()
+    facts = {"name": "tool-scons", "version": version, "description": "SCons as installed beside PlatformIO"}
+    package.mkdir(parents=True, exist_ok=True)
+    (package / "package.json").write_text(json.dumps(facts), encoding="utf-8")
+    (package / "scons.py").write_text(_SCONS, encoding="utf-8")
+    spec = {"owner": "platformio", "id": None, "name": "tool-scons", "requirements": None, "uri": None}
+    marker = {"type": "tool", "name": "tool-scons", "version": version, "spec": spec}
+    (package / ".piopm").write_text(json.dumps(marker), encoding="utf-8")
+
+
+def run_platformio(project: Path, out: Path, board: str, platform: Path, timeout: float = 600.0) -> Path:
+    """Build a project's environment `board`.
+
+    Args:
+        project: folder of platformio.ini.
+        out: for everything that PlatformIO writes; `boards/BOARD.json` lies in it.
+        platform: folder of the development platform.
+
+    Returns:
+        The folder with firmware.elf, .bin and .hex.
+
+    Raises:
+        ToolError: PlatformIO is not installed, or the build failed (the message is its first error line).
+    """
+    if importlib.util.find_spec("platformio") is None or importlib.util.find_spec("SCons") is None:
+        raise ToolError("PlatformIO", "is not installed", "pip install 'intaglio[firmware]'")
+    core_dir = out / "core"
+    provide_scons(core_dir)
+    environment = os.environ | {
+        "INTAGLIO_BOARD": board,
+        "INTAGLIO_PLATFORM": str(platform),
+        "PLATFORMIO_CORE_DIR": str(core_dir),
+        "PLATFORMIO_WORKSPACE_DIR": str(out / "workspace"),
+        "PLATFORMIO_BUILD_DIR": str(out / "build"),
+        "PLATFORMIO_BOARDS_DIR": str(out / "boards"),
+        "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "No",
+        "PLATFORMIO_SETTING_CHECK_PLATFORMIO_INTERVAL": "10000",
+        "PLATFORMIO_NO_ANSI": "true",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [sys.executable, "-m", "platformio", "run", "-s", "-d", str(project), "-e", "board"]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        raise ToolError("PlatformIO", f"did not finish in {timeout:.0f} s", "run the build again") from None
+    if done.returncode != 0:
+        raise ToolError("PlatformIO", _first_error(done.stdout + done.stderr), "correct that and build again")
+    return out / "build" / "board"
+
+
+def _first_error(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    marked = [line for line in lines if re.search(r"error|undefined reference|overflowed|will not fit", line, re.I)]
+    return (marked or lines or ["failed without a message"])[0][:400]

@@ -1,0 +1,222 @@
+"""Start a board's firmware in its simulator, with its serial line on a socket and on a pseudo-terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from intaglio.boards.board import Board, load_board
+from intaglio.quantizer.errors import ToolError
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """In the child: be killed when the process that started the simulator dies, however it dies."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Simulation:
+    """A running board; a context manager.
+
+    Args:
+        board: the board, or its name.
+        elf: its firmware; the newest one under build/firmware/BOARD when not given.
+        icount: tie the board's time to the instructions it executes (one nanosecond each), so that runs repeat.
+        pty: offer the serial line as a pseudo-terminal instead of a socket.
+
+    Attributes:
+        address: `socket://127.0.0.1:PORT`, once started.
+        pty_path: of the pseudo-terminal; None without.
+    """
+
+    def __init__(self, board: Board | str, elf: Path | None = None, *, icount: bool = False, pty: bool = False) -> None:
+        self.board = load_board(board) if isinstance(board, str) else board
+        self.elf = elf or newest_elf(self.board.name)
+        self.address = ""
+        self.pty_path: str | None = None
+        self._icount = icount
+        self._pty = pty
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Simulation:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> str:
+        """Start the simulator; return the address of the serial line.
+
+        Raises:
+            ToolError: QEMU is not installed, knows no such machine, or ends at once.
+        """
+        if self.board.simulators.qemu is None:
+            raise ToolError(
+                f"board {self.board.name}", "QEMU has no such machine", "`intaglio doctor --boards` lists what has"
+            )
+        program = shutil.which("qemu-system-arm")
+        if program is None:
+            raise ToolError("qemu-system-arm", "is not installed", "apt-get install qemu-system-arm")
+        self._folder = tempfile.TemporaryDirectory(prefix="intaglio-sim-")
+        monitor = Path(self._folder.name) / "qmp"
+        command = [
+            program,
+            "-M",
+            self.board.simulators.qemu.machine,
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-kernel",
+            str(self.elf),
+            "-qmp",
+            f"unix:{monitor},server=on,wait=off",
+            *self._serial_options(),
+        ]
+        if self._icount:
+            command += ["-icount", "shift=0,sleep=off"]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_die_with_parent,
+            start_new_session=True,
+        )
+        try:
+            self._find_lines(monitor)
+        except BaseException:
+            self.close()
+            raise
+        return self.address
+
+    def _serial_options(self) -> Sequence[str]:
+        line = "socket,id=line,host=127.0.0.1,port=0,server=on,wait=off,nodelay=on,ipv4=on"
+        return ("-chardev", "pty,id=line" if self._pty else line, "-serial", "chardev:line")
+
+    def _find_lines(self, monitor: Path) -> None:
+        """Ask QEMU where it put the serial line."""
+        with Monitor(monitor, self._alive) as qmp:
+            for device in qmp.command("query-chardev"):
+                if device["label"] != "line":
+                    continue
+                name = str(device["filename"])
+                port = re.search(r"127\.0\.0\.1:(\d+)", name)
+                if port:
+                    self.address = f"socket://127.0.0.1:{port[1]}"
+                elif name.startswith("pty:"):
+                    self.pty_path = self.address = name.removeprefix("pty:")
+        if not self.address:
+            raise ToolError("qemu-system-arm", "did not say where the serial line is", "report this")
+
+    def _alive(self) -> None:
+        """Raise when the simulator has ended."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            text = self._process.stdout.read().decode(errors="replace") if self._process.stdout else ""
+            first = next((line for line in text.splitlines() if line.strip()), "ended at once")
+            raise ToolError("qemu-system-arm", first.removeprefix("qemu-system-arm: "), "try another board")
+
+    def reset(self) -> None:
+        """Reset the board as its reset line would; flash keeps what it holds."""
+        assert self._folder is not None
+        with Monitor(Path(self._folder.name) / "qmp", self._alive) as qmp:
+            qmp.command("system_reset")
+
+    def wait(self) -> None:
+        """Return when the simulator ends."""
+        if self._process is not None:
+            self._process.wait()
+
+    def close(self) -> None:
+        """End the simulator."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+
+class Monitor:
+    """A connection to QEMU's machine protocol (QMP).
+
+    Args:
+        path: of its Unix socket.
+        alive: raises when QEMU has ended.
+    """
+
+    def __init__(self, path: Path, alive: Any, timeout: float = 20.0) -> None:
+        end = time.monotonic() + timeout
+        while True:
+            alive()
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._socket.settimeout(timeout)
+            try:
+                self._socket.connect(os.fspath(path))
+                break
+            except OSError:
+                self._socket.close()
+                if time.monotonic() > end:
+                    raise ToolError("qemu-system-arm", "does not answer", "run the command again") from None
+                time.sleep(0.02)
+        self._lines = self._socket.makefile("rw", encoding="utf-8")
+        self._lines.readline()
+        self.command("qmp_capabilities")
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+        self._socket.close()
+
+    def command(self, name: str, **arguments: Any) -> Any:
+        """Execute a command and return its value.
+
+        Raises:
+            ToolError: QEMU refuses it.
+        """
+        self._lines.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
+        self._lines.flush()
+        while line := self._lines.readline():
+            answer = json.loads(line)
+            if "return" in answer:
+                return answer["return"]
+            if "error" in answer:
+                raise ToolError("qemu-system-arm", str(answer["error"].get("desc", name)), "report this")
+        raise ToolError("qemu-system-arm", f"ended during {name}", "run the command again")
+
+
+def newest_elf(board: str) -> Path:
+    """The firmware that `intaglio build --board BOARD` made last in this folder.
+
+    Raises:
+        ToolError: there is none.
+    """
+    found = sorted((Path("build") / "firmware" / board).rglob("firmware.elf"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise ToolError(f"sim:{board}", "no firmware was built here", f"intaglio build MODEL --board {board}")
+    return found[-1]
