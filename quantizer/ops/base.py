@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from intaglio.quantizer.errors import UnsupportedError
 from intaglio.quantizer.fixedpoint import Ints
-from intaglio.quantizer.ir import Attrs, Contract, Graph, Node, QParams, TensorType
+from intaglio.quantizer.ir import Attrs, Contract, Graph, Node, QParams, TensorType, Variable
 from intaglio.quantizer.requant import Interval
 
 A = TypeVar("A", bound=Attrs)
@@ -44,6 +44,7 @@ class Context:
         constants: values of the inputs that are constant, by position.
         ranges: the integers that each input can hold, by position; the dtype's range unless proven smaller.
         contract: of the graph.
+        state: the variable that attrs.variable or attrs.state_variable names.
     """
 
     node: Node
@@ -52,6 +53,7 @@ class Context:
     constants: Mapping[int, NDArray[Any]]
     ranges: Mapping[int, Interval]
     contract: Contract
+    state: Variable | None = None
 
     def input(self, index: int) -> TensorType:
         """The type of an input that must be there."""
@@ -89,6 +91,9 @@ def context(graph: Graph, node: Node, ranges: Mapping[str, Interval] | None = No
             if kind is not None and not kind.dtype.is_float
         },
         contract=graph.contract or Contract.EXACT,
+        state=graph.variables.get(
+            getattr(node.attrs, "variable", None) or getattr(node.attrs, "state_variable", None) or ""
+        ),
     )
 
 
