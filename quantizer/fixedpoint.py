@@ -8,6 +8,7 @@ Sources: gemmlowp `fixedpoint/fixedpoint.h`, TensorFlow Lite `kernels/internal/c
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -209,3 +210,43 @@ def _thresholds(definition: AffineMap) -> Ints:
         result[start : start + size] = quotient + j * whole - (-rest // bottom) + (ties if even else 0)
     result.flags.writeable = False
     return result
+
+
+@dataclass(frozen=True)
+class BinaryMap(AffineMap):
+    """clip(round(acc * scale) + zero_point), the product in binary64 and halves rounded away from zero.
+
+    `scale` must be a positive binary64 number, accumulators below 2**53. Source: LiteRT's reference FULLY_CONNECTED,
+    which computes `round(static_cast<double>(acc) * effective_output_scale)`.
+    """
+
+    def _rounded(self, acc: NDArray[np.float64]) -> NDArray[np.float64]:
+        product = acc * float(self.scale)
+        whole = np.trunc(product)
+        # The difference is exact, so that halves are told from what lies just below them.
+        return whole + np.where(np.abs(product - whole) >= 0.5, np.sign(product), 0.0)
+
+    def at(self, acc: int) -> int:
+        return int(self.apply(np.array([acc], np.int64))[0])
+
+    def thresholds(self) -> Ints:
+        wanted = np.arange(self.low + 1, self.high + 1, dtype=np.float64) - self.zero_point
+        found = np.ceil((wanted - 0.5) / float(self.scale))
+        # The quotient is off by a few units at most; what the product says counts.
+        while np.any(late := self._rounded(found - 1) >= wanted):
+            found[late] -= 1
+        while np.any(early := self._rounded(found) < wanted):
+            found[early] += 1
+        return np.clip(found, -(2**53), 2**53).astype(np.int64)
+
+    def apply(self, acc: Ints) -> Ints:
+        rounded = self._rounded(np.asarray(acc, np.int64).astype(np.float64)) + self.zero_point
+        return np.asarray(np.clip(rounded, self.low, self.high), np.int64)
+
+
+def binary32_scale(numerators: Sequence[float], denominator: float) -> float:
+    """Return product(numerators) / denominator as LiteRT's kernels compute it: in binary32, from left to right."""
+    product = np.float32(1)
+    for value in numerators:
+        product *= np.float32(value)
+    return float(product / np.float32(denominator))

@@ -28,10 +28,24 @@ RECURRENT = frozenset(
 
 
 def load(path: Path) -> Graph:
+    """Read a TFLite model file: see `read`."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(str(path), f"cannot be read ({error.strerror})", "check the path") from error
+    return read(data, str(path), path.stem)
+
+
+def read(data: bytes, where: str, name: str) -> Graph:
     """Read a TFLite model.
 
     Float inputs that are quantised at once, and integer outputs that are dequantised at last, become integer
     ports. int8 weights of real-valued layers become real constants. A dynamic batch becomes 1.
+
+    Args:
+        data: the file's content.
+        where: the file, for messages.
+        name: of the graph.
 
     Returns:
         A graph of contract `tflite` when its activations are integers, of none when they are real.
@@ -40,26 +54,30 @@ def load(path: Path) -> Graph:
         ModelError: not a TFLite model, or malformed; names the byte, tensor or operator.
         UnsupportedError: an operator, type or shape outside the limits.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(str(path), f"cannot be read ({error.strerror})", "check the path") from error
-    subgraphs = parse(data, str(path))
-    main = cut_ports(subgraphs[0], str(path))
-    builder = Builder(str(path), main, subgraphs)
+    subgraphs = parse(data, where)
+    main = cut_ports(subgraphs[0], where)
+    builder = Builder(where, main, subgraphs)
     _inputs(builder)
     for operator in main.operators:
         builder.operator = operator
-        if operator.builtin not in TRANSLATORS and operator.builtin not in FOLDS and operator.builtin != "SHAPE":
-            raise _refusal(builder)
-        if not fold(builder):
-            if operator.builtin not in TRANSLATORS:
-                raise builder.unsupported("depends on values computed at run time")
-            TRANSLATORS[operator.builtin](builder)
+        _operator(builder)
     builder.operator = None
     outputs = [_output(builder, number) for number in main.outputs]
-    graph = builder.graph(path.stem, outputs, None).pruned()
-    return graph.with_(contract=_contract(graph, str(path)))
+    graph = builder.graph(name, outputs, None).pruned()
+    return graph.with_(contract=_contract(graph, where))
+
+
+def _operator(b: Builder) -> None:
+    """Add the current operator to the graph, or give its outputs the values that are known."""
+    assert b.operator is not None
+    translate = TRANSLATORS.get(b.operator.builtin)
+    if translate is None and b.operator.builtin not in FOLDS:
+        raise _refusal(b)
+    if fold(b):
+        return
+    if translate is None:
+        raise b.unsupported("depends on values computed at run time", "convert the model with constant shapes")
+    translate(b)
 
 
 def _inputs(b: Builder) -> None:
@@ -127,7 +145,7 @@ def _contract(graph: Graph, where: str) -> Contract | None:
     Raises:
         UnsupportedError: there are both.
     """
-    computed = [name for name in graph.inputs] + [out for node in graph.nodes for out in node.outputs]
+    computed = [*graph.inputs, *(out for node in graph.nodes for out in node.outputs)]
     real = [name for name in computed if graph.types[name].dtype.is_float]
     scaled = [name for name in computed if graph.types[name].qparams is not None]
     if real and scaled:

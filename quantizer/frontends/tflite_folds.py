@@ -28,8 +28,7 @@ def fold(b: Builder) -> bool:
     assert b.operator is not None
     op, numbers = b.operator.builtin, [n for n in b.operator.inputs if n >= 0]
     if op == "SHAPE":
-        kind = "int64" if b.subgraph.tensors[b.output()].type == "int64" else "int32"
-        b.fold(b.output(), np.array(b.type(b.input(0)).shape, kind))
+        b.fold(b.output(), _shape(b, []))
         return True
     if op not in FOLDS or not numbers or any(n in b.handles for n in numbers):
         return False
@@ -44,6 +43,12 @@ def fold(b: Builder) -> bool:
         raise b.fail(f"its constants do not fit together ({error})") from None
     b.fold(b.output(), np.asarray(result))
     return True
+
+
+def _shape(b: Builder, v: list[Array]) -> Array:
+    """The shape is known even where the values are not."""
+    kind = "int64" if b.subgraph.tensors[b.output()].type == "int64" else "int32"
+    return np.array(b.type(b.input(0)).shape, kind)
 
 
 def _broadcast(function: Callable[[Array, Array], Array], kind: Any = None) -> Fold:
@@ -108,6 +113,7 @@ def _fill(b: Builder, v: list[Array]) -> Array:
 
 
 FOLDS: dict[str, Fold] = {
+    "SHAPE": _shape,
     "ADD": _broadcast(np.add, AddOptions),
     "SUB": _broadcast(np.subtract, SubOptions),
     "MUL": _broadcast(np.multiply, MulOptions),

@@ -124,7 +124,7 @@ def transpose_conv(b: Builder) -> None:
     height, width, channels = image(b, image_in)
     weights = b.type(b.input(1)).shape
     window(b, stride_h=o.stride_h, stride_w=o.stride_w)
-    target = b.integers(0, "the output's shape")
+    target = b.integers(0, "the output's shape") if b.constant(b.input(0)) is not None else _stored_shape(b)
     if len(weights) != 4 or weights[3] != channels or len(target) != 4 or target[3] != weights[0]:
         raise b.fail(f"weights {list(weights)} and output {list(target)} do not fit {channels} channels")
     if any(not 1 <= n <= MAX_EXTENT for n in target[1:3]):
@@ -149,6 +149,14 @@ def transpose_conv(b: Builder) -> None:
         output_pads=(max(-rest[0], 0), max(-rest[1], 0)),
         clamp=b.clamp(o.activation),
     )
+
+
+def _stored_shape(b: Builder) -> tuple[int, ...]:
+    """The shape that the file gives the output: an output shape that is a model input can only be that."""
+    tensor = b.subgraph.tensors[b.output()]
+    if b.names[b.input(0)] not in b.inputs or (tensor.signature and min(tensor.signature) < 0):
+        raise b.unsupported("the output's shape is computed at run time", "convert the model with constant shapes")
+    return tensor.shape
 
 
 def batch_matmul(b: Builder) -> None:

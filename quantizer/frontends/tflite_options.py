@@ -7,7 +7,7 @@ the class's number in the union BuiltinOptions.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from flatbuffers import number_types as numbers
 
@@ -15,9 +15,8 @@ from intaglio.quantizer.errors import ModelError
 from intaglio.quantizer.frontends.tflite_reader import Table
 from intaglio.quantizer.frontends.tflite_schema import Operator
 
-
-class Byte(int):
-    """An enum or a tensor type, stored in one byte."""
+Byte: TypeAlias = int
+"""An enum, stored in one byte."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Options:
     UNION: ClassVar[int] = 0
 
 
-O = TypeVar("O", bound=Options)
+Kind = TypeVar("Kind", bound=Options)
 
 _SCALARS: dict[str, Any] = {
     "Byte": numbers.Int8Flags,
@@ -37,7 +36,7 @@ _SCALARS: dict[str, Any] = {
 }
 
 
-def read_options(kind: type[O], operator: Operator, where: str) -> O:
+def read_options(kind: type[Kind], operator: Operator, where: str) -> Kind:
     """Read an operator's options; a file may leave them out, then the schema's defaults hold.
 
     Raises:
@@ -62,10 +61,10 @@ def _field(table: Table, number: int, kind: str, default: Any) -> Any:
 @dataclass(frozen=True)
 class Conv2DOptions(Options):
     UNION = 1
-    padding: Byte = Byte(0)
+    padding: Byte = 0
     stride_w: int = 0
     stride_h: int = 0
-    activation: Byte = Byte(0)
+    activation: Byte = 0
     dilation_w: int = 1
     dilation_h: int = 1
 
@@ -73,11 +72,11 @@ class Conv2DOptions(Options):
 @dataclass(frozen=True)
 class DepthwiseConv2DOptions(Options):
     UNION = 2
-    padding: Byte = Byte(0)
+    padding: Byte = 0
     stride_w: int = 0
     stride_h: int = 0
     depth_multiplier: int = 0
-    activation: Byte = Byte(0)
+    activation: Byte = 0
     dilation_w: int = 1
     dilation_h: int = 1
 
@@ -85,26 +84,26 @@ class DepthwiseConv2DOptions(Options):
 @dataclass(frozen=True)
 class Pool2DOptions(Options):
     UNION = 5
-    padding: Byte = Byte(0)
+    padding: Byte = 0
     stride_w: int = 0
     stride_h: int = 0
     kernel_w: int = 0
     kernel_h: int = 0
-    activation: Byte = Byte(0)
+    activation: Byte = 0
 
 
 @dataclass(frozen=True)
 class SVDFOptions(Options):
     UNION = 6
     rank: int = 0
-    activation: Byte = Byte(0)
+    activation: Byte = 0
 
 
 @dataclass(frozen=True)
 class FullyConnectedOptions(Options):
     UNION = 8
-    activation: Byte = Byte(0)
-    weights_format: Byte = Byte(0)
+    activation: Byte = 0
+    weights_format: Byte = 0
     keep_num_dims: bool = False
 
 
@@ -118,13 +117,13 @@ class SoftmaxOptions(Options):
 class ConcatenationOptions(Options):
     UNION = 10
     axis: int = 0
-    activation: Byte = Byte(0)
+    activation: Byte = 0
 
 
 @dataclass(frozen=True)
 class AddOptions(Options):
     UNION = 11
-    activation: Byte = Byte(0)
+    activation: Byte = 0
     pot_scale_int16: bool = True
 
 
@@ -152,7 +151,7 @@ class SpaceToDepthOptions(Options):
 @dataclass(frozen=True)
 class MulOptions(Options):
     UNION = 21
-    activation: Byte = Byte(0)
+    activation: Byte = 0
 
 
 @dataclass(frozen=True)
@@ -171,14 +170,14 @@ class ReducerOptions(Options):
 @dataclass(frozen=True)
 class SubOptions(Options):
     UNION = 28
-    activation: Byte = Byte(0)
+    activation: Byte = 0
     pot_scale_int16: bool = True
 
 
 @dataclass(frozen=True)
 class DivOptions(Options):
     UNION = 29
-    activation: Byte = Byte(0)
+    activation: Byte = 0
 
 
 @dataclass(frozen=True)
@@ -201,10 +200,10 @@ class StridedSliceOptions(Options):
 @dataclass(frozen=True)
 class TransposeConvOptions(Options):
     UNION = 49
-    padding: Byte = Byte(0)
+    padding: Byte = 0
     stride_w: int = 0
     stride_h: int = 0
-    activation: Byte = Byte(0)
+    activation: Byte = 0
 
 
 @dataclass(frozen=True)
@@ -237,7 +236,7 @@ class LeakyReluOptions(Options):
 @dataclass(frozen=True)
 class MirrorPadOptions(Options):
     UNION = 77
-    mode: Byte = Byte(0)
+    mode: Byte = 0
 
 
 @dataclass(frozen=True)

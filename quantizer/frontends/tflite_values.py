@@ -19,7 +19,7 @@ from intaglio.quantizer.ir import Contract, DType, Graph, Node, QParams, TensorT
 from intaglio.quantizer.ops.accumulate import NO_CLAMP, RELU, Clamp
 
 Array = NDArray[Any]
-O = TypeVar("O", bound=Options)
+Kind = TypeVar("Kind", bound=Options)
 
 MAX_ELEMENTS = 1 << 26
 """No tensor of a model for a microcontroller has more; a larger one is a malformed or hostile file."""
@@ -90,7 +90,7 @@ class Builder:
 
     # Reading
 
-    def options(self, kind: type[O]) -> O:
+    def options(self, kind: type[Kind]) -> Kind:
         """The current operator's options."""
         assert self.operator is not None
         return read_options(kind, self.operator, self.where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from intaglio.quantizer.fixedpoint import AffineMap, Ints
+from intaglio.quantizer.fixedpoint import AffineMap, Ints, binary32_scale
 from intaglio.quantizer.ir import Contract, Graph, Node, TensorType
 from intaglio.quantizer.ops import accumulate as acc
 from intaglio.quantizer.ops import elementwise as ew
@@ -52,7 +52,7 @@ class Mul(ew.BinaryLimits, Operator[MulAttrs, MulParams]):
         x, y, out = ctx.input(0), ctx.input(1), ctx.output
         if ctx.contract is Contract.TFLITE:
             low, high = ctx.node.attrs.clamp.integers(out, ctx.contract)
-            scale = acc.tflite_scale(x.scale, y.scale, out.scale, Method.SINGLE)
+            scale = binary32_scale((x.scale, y.scale), out.scale)
             requant = tflite_requant([scale], out.zero_point, low, high, Method.DOUBLE)
         else:
             requant = exact_requant([self._map(ctx)], [_interval(ctx)], str(ctx.node))
