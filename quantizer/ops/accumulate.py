@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from intaglio.quantizer import fixedpoint as fp
 from intaglio.quantizer.errors import ProofError
-from intaglio.quantizer.fixedpoint import AffineMap, Ints, Rounding
+from intaglio.quantizer.fixedpoint import AffineMap, BinaryMap, Ints, Rounding
 from intaglio.quantizer.ir import Contract, DType, TensorType
 from intaglio.quantizer.ops.base import Context, Reals
 from intaglio.quantizer.requant import (
@@ -111,12 +111,13 @@ def weight_zero(kind: TensorType) -> int:
     return q.per_tensor[1]
 
 
-def lower_mac(ctx: Context, axis: int, method: Method, *, padded: bool) -> MacParams:
+def lower_mac(ctx: Context, axis: int, *, padded: bool, binary64: bool = False) -> MacParams:
     """Lower a node whose inputs are x, weights and an optional bias, and whose attrs have a `clamp`.
 
     Args:
         axis: of the weights, over the output channels.
-        method: LiteRT's arithmetic for int8 in contract `tflite`; int16 input always uses REDUCED.
+        binary64: LiteRT requantises in binary64 (FULLY_CONNECTED); otherwise with two roundings, or from int16
+            input with a multiplier of 16 bits.
         padded: whether x is padded with real zeros.
 
     Raises:
@@ -141,7 +142,7 @@ def lower_mac(ctx: Context, axis: int, method: Method, *, padded: bool) -> MacPa
         weight_offset=offset,
         bias=bias,
         pad=x.zero_point,
-        requant=build_requant(ctx, intervals, method),
+        requant=build_requant(ctx, intervals, binary64=binary64),
         intervals=tuple(intervals),
     )
 
@@ -179,45 +180,51 @@ def weight_scales(ctx: Context) -> tuple[float, ...]:
     return q.scale
 
 
-def definitions(ctx: Context) -> list[AffineMap]:
-    """The requantisation of contracts `exact` and `onnx`, one per weight scale."""
+def definitions(ctx: Context, *, binary64: bool = False) -> list[AffineMap] | None:
+    """The requantisation as a map, one per weight scale; None where the contract's algorithm is the definition."""
     x, out = ctx.input(0), ctx.output
     low, high = ctx.node.attrs.clamp.integers(out, ctx.contract)
-    return [
-        AffineMap(product_scale((x.scale, w), (out.scale,)), out.zero_point, low, high, rounding(ctx.contract))
-        for w in weight_scales(ctx)
-    ]
-
-
-def build_requant(ctx: Context, intervals: Sequence[Interval], method: Method) -> Requant:
-    """Return the contract's requantisation for a node with inputs x and weights."""
-    x, out = ctx.input(0), ctx.output
     if ctx.contract is not Contract.TFLITE:
-        maps = definitions(ctx)
+        return [
+            AffineMap(product_scale((x.scale, w), (out.scale,)), out.zero_point, low, high, rounding(ctx.contract))
+            for w in weight_scales(ctx)
+        ]
+    if binary64:
+        return [BinaryMap(Fraction(x.scale * w / out.scale), out.zero_point, low, high) for w in weight_scales(ctx)]
+    return None
+
+
+def build_requant(ctx: Context, intervals: Sequence[Interval], *, binary64: bool = False) -> Requant:
+    """Return the contract's requantisation for a node with inputs x and weights.
+
+    Raises:
+        ProofError: an accumulator is too large.
+    """
+    x, out = ctx.input(0), ctx.output
+    maps = definitions(ctx, binary64=binary64)
+    if maps is not None:
         if len(maps) == 1:
             intervals = [(min(lo for lo, _ in intervals), max(hi for _, hi in intervals))]
         return exact_requant(maps, intervals, str(ctx.node))
     low, high = ctx.node.attrs.clamp.integers(out, ctx.contract)
     wide = any(lo < fp.INT32_LOW or hi > fp.INT32_HIGH for lo, hi in intervals)
-    if x.dtype is DType.INT16:
-        method = Method.REDUCED
-    scales = [tflite_scale(x.scale, w, out.scale, method) for w in weight_scales(ctx)]
+    scales = [tflite_scale(x, w, out.scale) for w in weight_scales(ctx)]
+    method = Method.REDUCED if x.dtype is DType.INT16 else Method.DOUBLE
     return tflite_requant(scales, out.zero_point, low, high, method, wide=wide)
 
 
-def tflite_scale(x: float, weight: float, out: float, method: Method) -> float:
-    """LiteRT's effective scale, in the precision in which LiteRT computes it."""
-    if method is Method.SINGLE:
-        # GetQuantizedConvolutionMultipler multiplies the binary32 scales in binary32.
-        return float(np.float32(x) * np.float32(weight)) / out
-    return x * weight / out
+def tflite_scale(x: TensorType, weight: float, out: float) -> float:
+    """LiteRT's effective scale of a convolution: in binary64, of legacy uint8 layers from a binary32 product."""
+    if x.dtype is DType.UINT8:
+        return float(np.float32(x.scale) * np.float32(weight)) / out
+    return x.scale * weight / out
 
 
-def define_mac(ctx: Context, acc: Ints, params: MacParams) -> Ints:
+def define_mac(ctx: Context, acc: Ints, params: MacParams, *, binary64: bool = False) -> Ints:
     """Map exact accumulators (channels last) by the contract's definition."""
-    if ctx.contract is Contract.TFLITE:
+    maps = definitions(ctx, binary64=binary64)
+    if maps is None:
         return params.requant.apply(acc)
-    maps = definitions(ctx)
     if len(maps) == 1:
         return maps[0].apply(acc)
     return np.stack([m.apply(acc[..., c]) for c, m in enumerate(maps)], axis=-1)

@@ -22,7 +22,7 @@ from intaglio.quantizer.ops.base import (
     streaming_lead,
 )
 from intaglio.quantizer.ops.build import quantised, single
-from intaglio.quantizer.requant import Interval, Method
+from intaglio.quantizer.requant import Interval
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Conv2D(Operator[Conv2DAttrs, acc.MacParams]):
         return [ctx.node.attrs.clamp.apply(y if b is None else y + b)]
 
     def lower(self, ctx: Context) -> acc.MacParams:
-        return acc.lower_mac(ctx, 0, Method.DOUBLE, padded=any(ctx.node.attrs.pads))
+        return acc.lower_mac(ctx, 0, padded=any(ctx.node.attrs.pads))
 
     def evaluate(self, ctx: Context, params: acc.MacParams, inputs: Sequence[Ints | None]) -> list[Ints]:
         x = inputs[0]

@@ -22,7 +22,7 @@ from intaglio.quantizer.ops.base import (
     streaming_lead,
 )
 from intaglio.quantizer.ops.conv2d import mac_example
-from intaglio.quantizer.requant import Interval, Method
+from intaglio.quantizer.requant import Interval
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class DepthwiseConv2D(Operator[DepthwiseConv2DAttrs, acc.MacParams]):
         return [ctx.node.attrs.clamp.apply(y if b is None else y + b)]
 
     def lower(self, ctx: Context) -> acc.MacParams:
-        return acc.lower_mac(ctx, 3, Method.DOUBLE, padded=any(ctx.node.attrs.pads))
+        return acc.lower_mac(ctx, 3, padded=any(ctx.node.attrs.pads))
 
     def evaluate(self, ctx: Context, params: acc.MacParams, inputs: Sequence[Ints | None]) -> list[Ints]:
         x = inputs[0]

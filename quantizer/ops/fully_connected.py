@@ -13,7 +13,7 @@ from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, TensorTyp
 from intaglio.quantizer.ops import accumulate as acc
 from intaglio.quantizer.ops.base import Context, Kernel, Operator, Reals, Variant, limit, register
 from intaglio.quantizer.ops.conv2d import mac_example
-from intaglio.quantizer.requant import Interval, Method
+from intaglio.quantizer.requant import Interval
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class FullyConnected(Operator[FullyConnectedAttrs, acc.MacParams]):
         return [y.reshape(ctx.output.shape)]
 
     def lower(self, ctx: Context) -> acc.MacParams:
-        return acc.lower_mac(ctx, 0, Method.SINGLE, padded=False)
+        return acc.lower_mac(ctx, 0, padded=False, binary64=True)
 
     def evaluate(self, ctx: Context, params: acc.MacParams, inputs: Sequence[Ints | None]) -> list[Ints]:
         x = inputs[0]
@@ -93,7 +93,7 @@ class FullyConnected(Operator[FullyConnectedAttrs, acc.MacParams]):
         centred = (x - ctx.input(0).zero_point).reshape(-1, w.shape[1])
         total = acc.matmul(centred, (w - acc.weight_zero(ctx.input(1))).T)
         total = total if b is None else total + b.ravel()
-        return [acc.define_mac(ctx, total, self.lower(ctx)).reshape(ctx.output.shape)]
+        return [acc.define_mac(ctx, total, self.lower(ctx), binary64=True).reshape(ctx.output.shape)]
 
     def output_ranges(self, ctx: Context, params: acc.MacParams) -> tuple[Interval, ...]:
         return (params.requant.range(params.intervals),)
