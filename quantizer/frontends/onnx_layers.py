@@ -9,13 +9,14 @@ import numpy as np
 
 from intaglio.quantizer.frontends.onnx_values import Array, Builder, Constant, Layout, image_shape
 from intaglio.quantizer.ir import QParams, TensorType
+from intaglio.quantizer.ops.add import AddAttrs
 from intaglio.quantizer.ops.average_pool2d import AveragePool2DAttrs
 from intaglio.quantizer.ops.batch_mat_mul import BatchMatMulAttrs
-from intaglio.quantizer.ops.batch_norm import BatchNormAttrs
 from intaglio.quantizer.ops.conv2d import Conv2DAttrs
 from intaglio.quantizer.ops.depthwise_conv2d import DepthwiseConv2DAttrs
 from intaglio.quantizer.ops.fully_connected import FullyConnectedAttrs
 from intaglio.quantizer.ops.max_pool2d import MaxPool2DAttrs
+from intaglio.quantizer.ops.mul import MulAttrs
 from intaglio.quantizer.ops.resize import ResizeAttrs
 from intaglio.quantizer.ops.transpose_conv2d import TransposeConv2DAttrs
 
@@ -264,16 +265,15 @@ def batch_norm(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attribute
     value = b.value(ins[0])
     image = len(value.shape) > 2
     x = b.last(ins[0]) if image else b.plain(ins[0])
-    tensors = [
-        x,
-        b.add_constant(f"{outs[0]}/scale", factor),
-        b.add_constant(f"{outs[0]}/offset", shift - mean * factor),
-    ]
-    made = b.emit("BatchNorm", BatchNormAttrs(), tensors, outs[0])[0]
+    # Two operators that fold into a neighbouring layer where there is one.
+    name = outs[0]
+    scaled = b.emit("Mul", MulAttrs(), [x, b.add_constant(f"{name}/scale", factor)], f"{name}/scaled")[0]
+    offset = b.add_constant(f"{name}/offset", shift - mean * factor)
+    made = b.emit("Add", AddAttrs(), [scaled, offset], name)[0]
     if image:
-        b.set_image(outs[0], made, len(value.shape))
+        b.set_image(name, made, len(value.shape))
     else:
-        b.set(outs[0], made, value.shape)
+        b.set(name, made, value.shape)
 
 
 def resize(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:

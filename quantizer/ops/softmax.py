@@ -29,6 +29,14 @@ class SoftmaxAttrs(Attrs):
     beta: float = 1.0
 
 
+def softmax_shape(node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
+    """The shape rule: that of the input, along an axis that it has."""
+    x = inputs[0]
+    if x is None or not 0 <= node.attrs.axis < len(x.shape):
+        raise UnsupportedError(str(node), f"axis {node.attrs.axis} does not exist", "re-export the model")
+    return (x.shape,)
+
+
 @register
 class Softmax(Operator[SoftmaxAttrs, Ints]):
     """Input: x, int8 or uint8. Output: of x's shape and type, scale 1/256.
@@ -42,10 +50,7 @@ class Softmax(Operator[SoftmaxAttrs, Ints]):
     variants = (Variant("portable", "softmax.c.j2", lead=elementwise_lead),)
 
     def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
-        x = inputs[0]
-        if x is None or not 0 <= node.attrs.axis < len(x.shape):
-            raise UnsupportedError(str(node), f"axis {node.attrs.axis} does not exist", "re-export the model")
-        return (x.shape,)
+        return softmax_shape(node, inputs)
 
     @limit
     def types(self, ctx: Context) -> bool:
