@@ -80,6 +80,9 @@ def image(draw: Draw, largest: int = 7, channels: int = 5) -> tuple[int, ...]:
     return 1, draw(side), draw(side), draw(st.integers(1, channels))
 
 
+VERSIONS = {"RELU_N1_TO_1": 1, "RELU": 3}
+"""Of the operators whose version differs from the others'."""
+
 ACTIVATIONS = st.sampled_from([0, 0, 1, 2, 3])
 PADDING = st.sampled_from([0, 1])
 
@@ -263,4 +266,4 @@ def unary(draw: Draw, dtype: str, builtin: str, opts: Any = None, out: tuple[flo
     case.inputs.append(x.number)
     fixed = {} if out is None else {"scale": out[0], "zero": out[1]}
     y = case.port(shape, like=x if builtin in ("ABS", "NEG") and draw(st.booleans()) else None, **fixed)
-    return case.op(builtin, [x.number], [y.number], opts() if callable(opts) else opts, 3)
+    return case.op(builtin, [x.number], [y.number], opts() if callable(opts) else opts, VERSIONS.get(builtin, 2))

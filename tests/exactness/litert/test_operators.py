@@ -25,7 +25,6 @@ def add(name: str, dtypes: tuple[str, ...], strategy: Any, *args: Any, **kwargs:
 add("CONV_2D", ALL, cases.conv)
 add("DEPTHWISE_CONV_2D", ALL, cases.depthwise)
 add("FULLY_CONNECTED", ALL, cases.fully_connected)
-add("TRANSPOSE_CONV", ALL, cases.transpose_conv)
 for _op in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
     add(_op, ALL, cases.pool, _op)
 for _op in ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"):
