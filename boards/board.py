@@ -138,7 +138,7 @@ class UniqueId(_Table):
     """The chip's unique id in its address space."""
 
     address: Word
-    length: Annotated[int, Field(ge=4, le=16)]
+    length: Annotated[int, Field(ge=4, le=32)]
 
 
 class Qemu(_Table):
