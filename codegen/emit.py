@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from intaglio.boards.cores import Core
 from intaglio.codegen import channels, cident, packing
-from intaglio.codegen.memory import Step, alias_roots, buffers, variable_offsets
+from intaglio.codegen.memory import Step, alias_roots, buffers, directed, variable_offsets
 from intaglio.codegen.plan import Buffer, Plan, make_plan
 from intaglio.codegen.render import environment
 from intaglio.codegen.select import select
@@ -184,6 +184,7 @@ def emit(graph: Graph, name: str, core: Core) -> Library:
             raise CodegenError(tensor, "output does not depend on the inputs", "remove it from the model")
     planned, overlaps = buffers(graph, steps)
     plan = make_plan(planned, overlaps)
+    steps = directed(graph, steps, planned, overlaps, plan)
     emitter = Emitter(name, core)
     pointers = Pointers(graph, plan, emitter)
     layers: list[Layer] = []
@@ -258,11 +259,14 @@ class Pointers:
         return self._cast(self.plan.offsets[buffer], ctype)
 
     def inputs(self, node: Node) -> Operands:
-        """One expression per input, constants included; "NULL" where absent."""
+        """One expression per input, constants included; "NULL" where absent. Then the variable that the node keeps
+        its state in, if it has one."""
         variable = getattr(node.attrs, "variable", None)
         if variable is not None and not node.inputs:
             return Operands([partial(self._variable, variable, "const ")])
-        return Operands([partial(self._operand, name) for name in node.inputs])
+        makers = [partial(self._operand, name) for name in node.inputs]
+        kept = getattr(node.attrs, "state_variable", None)
+        return Operands(makers if kept is None else [*makers, partial(self._variable, kept, "")])
 
     def outputs(self, node: Node) -> list[str]:
         """One expression per output."""

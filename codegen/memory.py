@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from intaglio.codegen.plan import Buffer, Overlap, align
+from intaglio.codegen.plan import Buffer, Overlap, Plan, align, runs_backwards
 from intaglio.quantizer import ops
 from intaglio.quantizer.ir import Graph, Node
 from intaglio.quantizer.ops.base import Kernel, Variant
@@ -95,10 +95,26 @@ def _sizes(graph: Graph, roots: Mapping[str, str]) -> dict[str, int]:
 def _overlaps(graph: Graph, steps: Sequence[Step], roots: Mapping[str, str], last: Mapping[str, int]) -> list[Overlap]:
     result = []
     for step in steps:
-        leads = step.variant.lead(step.kernel)
-        for name, lead in zip(step.node.inputs, leads, strict=True):
+        leads, lags = step.variant.lead(step.kernel), step.variant.lag(step.kernel)
+        for name, lead, lag in zip(step.node.inputs, leads, lags, strict=True):
             if lead is None or not name or name in graph.constants or last[roots[name]] != step.index:
                 continue
             if len(step.node.outputs) == 1:
-                result.append(Overlap(roots[step.node.outputs[0]], roots[name], lead))
+                result.append(Overlap(roots[step.node.outputs[0]], roots[name], lead, lag))
+    return result
+
+
+def directed(
+    graph: Graph, steps: Sequence[Step], planned: Sequence[Buffer], overlaps: Sequence[Overlap], plan: Plan
+) -> list[Step]:
+    """Tell the kernels that have to run backwards under a plan so."""
+    by_name = {b.name: b for b in planned}
+    roots = alias_roots(graph)
+    result = []
+    for step in steps:
+        made = {roots[o] for o in step.node.outputs}
+        over = [(by_name[o.input], o) for o in overlaps if o.output in made and o.lag is not None]
+        if over and runs_backwards(by_name[over[0][1].output], over, plan.offsets):
+            step = replace(step, kernel=replace(step.kernel, backwards=True))
+        result.append(step)
     return result

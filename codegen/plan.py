@@ -35,11 +35,17 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Overlap:
-    """The kernel that makes `output` allows it to start `lead` bytes or more before `input`, which dies there."""
+    """How the kernel that makes `output` allows it to lie over `input`, which dies there.
+
+    Attributes:
+        lead: running forwards, the output starts at least so many bytes before the input.
+        lag: running backwards, the output starts at least so many bytes after the input; None where it cannot.
+    """
 
     output: str
     input: str
     lead: int
+    lag: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,12 +66,31 @@ class Plan:
 
 
 Leads = Mapping[tuple[str, str], int]
-"""(output, input) to the lead in bytes, a multiple of WORD."""
+"""(upper, lower) to the least distance from the start of the first to that of the second, a multiple of WORD:
+(output, input) to the lead, (input, output) to the lag."""
+
+
+def distances(overlaps: Sequence[Overlap]) -> dict[tuple[str, str], int]:
+    """The overlaps as least distances between starts."""
+    result = {(o.output, o.input): align(o.lead) for o in overlaps}
+    result |= {(o.input, o.output): align(o.lag) for o in overlaps if o.lag is not None}
+    return result
 
 
 def align(value: int, to: int = WORD) -> int:
     """Round up to a multiple."""
     return -(-value // to) * to
+
+
+def runs_backwards(output: Buffer, inputs: Sequence[tuple[Buffer, Overlap]], offsets: Mapping[str, int]) -> bool:
+    """Whether a kernel has to run backwards, given where its output and the inputs it may overlap lie."""
+    at = offsets[output.name]
+    return any(
+        at + output.bytes > offsets[b.name]
+        and offsets[b.name] + b.bytes > at
+        and offsets[b.name] < at + align(overlap.lead)
+        for b, overlap in inputs
+    )
 
 
 def conflict(a: Buffer, b: Buffer) -> bool:
@@ -75,7 +100,7 @@ def conflict(a: Buffer, b: Buffer) -> bool:
 
 def make_plan(buffers: Sequence[Buffer], overlaps: Sequence[Overlap]) -> Plan:
     """Place buffers so that the arena is smallest; the same input gives the same offsets on every machine."""
-    leads = {(o.output, o.input): align(o.lead) for o in overlaps}
+    leads = distances(overlaps)
     bound = align(lower_bound(buffers, leads), 8)
     offsets = greedy(buffers, leads)
     total = arena(buffers, offsets)
@@ -101,14 +126,14 @@ def apart(a: Buffer, at_a: int, b: Buffer, at_b: int, leads: Leads) -> bool:
     if at_a + a.bytes <= at_b or at_b + b.bytes <= at_a:
         return True
     return any(
-        (out, inp) in leads and at_in >= at_out + leads[out, inp]
-        for out, at_out, inp, at_in in ((a.name, at_a, b.name, at_b), (b.name, at_b, a.name, at_a))
+        (first, second) in leads and at_second >= at_first + leads[first, second]
+        for first, at_first, second, at_second in ((a.name, at_a, b.name, at_b), (b.name, at_b, a.name, at_a))
     )
 
 
 def check(buffers: Sequence[Buffer], overlaps: Sequence[Overlap], plan: Plan) -> list[str]:
     """Return every pair of buffers that a plan wrongly lets overlap (none, unless the planner is broken)."""
-    leads = {(o.output, o.input): o.lead for o in overlaps}
+    leads = distances(overlaps)
     at = plan.offsets
     return [
         f"{a.name} and {b.name}"
@@ -128,18 +153,26 @@ def lower_bound(buffers: Sequence[Buffer], leads: Leads) -> int:
         live = [b for b in buffers if b.first <= step <= b.last]
         free = sum(b.bytes for b in live)
         for out in live:
-            shared = [(b, leads[out.name, b.name]) for b in live if (out.name, b.name) in leads]
-            if not shared:
+            if out.first != step:
                 continue
-            apart_bytes = out.bytes + sum(b.bytes for b, _ in shared)
+            shared = [b for b in live if b is not out and ((out.name, b.name) in leads or (b.name, out.name) in leads)]
+            side_by_side = out.bytes + sum(b.bytes for b in shared)
             if len(shared) == 1:
-                (inp, lead) = shared[0]
-                together = min(apart_bytes, max(out.bytes, inp.bytes, max(lead, 0) + inp.bytes))
-            else:
-                together = max(out.bytes, apart_bytes - out.bytes)
-            free -= apart_bytes - together
+                free -= side_by_side - min(side_by_side, _span(out, shared[0], leads))
+            elif shared:
+                free -= side_by_side - max(out.bytes, side_by_side - out.bytes)
         best = max(best, free)
     return best
+
+
+def _span(out: Buffer, inp: Buffer, leads: Leads) -> int:
+    """The fewest bytes that an output and the input it may overlap take together."""
+    spans = []
+    if (out.name, inp.name) in leads:
+        spans.append(max(out.bytes, inp.bytes, max(leads[out.name, inp.name], 0) + inp.bytes))
+    if (inp.name, out.name) in leads:
+        spans.append(max(out.bytes, inp.bytes, max(leads[inp.name, out.name], 0) + out.bytes))
+    return min(spans)
 
 
 def greedy(buffers: Sequence[Buffer], leads: Leads) -> dict[str, int]:

@@ -69,7 +69,7 @@ def _keep_apart(
 
     option(a, b, size[a])
     option(b, a, size[b])
-    for out, inp in ((a, b), (b, a)):
-        if (out, inp) in leads:
-            option(out, inp, leads[out, inp] // WORD)
+    for first, second in ((a, b), (b, a)):
+        if (first, second) in leads:
+            option(first, second, leads[first, second] // WORD)
     model.add_bool_or(choices)

@@ -107,6 +107,7 @@ class Kernel:
         outputs: types of node.outputs.
         constants: values of constant inputs, by position.
         contract: of the graph.
+        backwards: the kernel has to run from the last element to the first.
     """
 
     node: Node
@@ -114,6 +115,7 @@ class Kernel:
     outputs: tuple[TensorType, ...]
     constants: Mapping[int, NDArray[Any]]
     contract: Contract = Contract.EXACT
+    backwards: bool = False
 
     @property
     def attrs(self) -> Any:
@@ -159,6 +161,8 @@ class Variant:
         lead: per input, by how many bytes the output must start before that input for the kernel to be safe
             while they overlap (0: in place; negative: the output may start after it); None: they must be
             disjoint. Valid for an input that is dead after this node.
+        lag: the same for a kernel that can run backwards: by how many bytes the output must start after the
+            input; the planner then decides, and `Kernel.backwards` tells the template. None: it cannot.
     """
 
     name: str
@@ -167,6 +171,7 @@ class Variant:
     accepts: Callable[[Kernel], bool] = _always
     scratch: Callable[[Kernel], int] = _no_scratch
     lead: Callable[[Kernel], tuple[int | None, ...]] = _disjoint
+    lag: Callable[[Kernel], tuple[int | None, ...]] = _disjoint
 
 
 def elementwise_lead(kernel: Kernel) -> tuple[int | None, ...]:
