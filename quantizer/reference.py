@@ -92,6 +92,10 @@ class Evaluator:
                 else:
                     self.state[variable] = values[node.inputs[0]]
                 continue
+            kept = getattr(node.attrs, "state_variable", None)
+            if kept is not None:
+                # Handed in after the inputs, handed back after the outputs.
+                operands.append(self.state[kept])
             results: Sequence[NDArray[Any]]
             if self.mode is Mode.REAL:
                 results = op.reference(ctx, operands)
@@ -99,6 +103,8 @@ class Evaluator:
                 results = op.evaluate(ctx, node.params, operands)
             else:
                 results = op.define(ctx, operands)
+            if kept is not None:
+                *results, self.state[kept] = results
             for name, result in zip(node.outputs, results, strict=True):
                 values[name] = result.reshape(graph.types[name].shape)
         return values
