@@ -55,12 +55,27 @@ def padding(b: Builder, kind: int, size: tuple[int, int], kernel: tuple[int, int
     return totals[0] // 2, totals[0] - totals[0] // 2, totals[1] // 2, totals[1] - totals[1] // 2
 
 
-def operand(b: Builder, position: int) -> str:
-    """Weights or bias of a layer: by name, dequantised when the layer's input is real, "" when absent."""
-    number = b.optional(position)
-    if number is None:
-        return ""
-    return b.real(number) if b.type(b.input(0)).dtype.is_float else b.name(number)
+def operands(b: Builder, channels: int, x: int = 0, first: int = 1) -> tuple[str, str]:
+    """Weights and bias of a layer, dequantised when its image is real; the bias may be absent: "".
+
+    Args:
+        channels: elements of the bias.
+        x, first: positions of the layer's image and of its weights; the bias follows after image and weights.
+    """
+    weights, bias = b.input(first), b.optional(max(x, first) + 1)
+    kinds = b.type(b.input(x)), b.type(weights)
+    if bias is not None and b.type(bias).elements != channels:
+        raise b.fail(f"a bias of {b.type(bias).elements} elements for {channels} channels")
+    if kinds[0].dtype.is_float:
+        names = b.real(weights), "" if bias is None else b.real(bias)
+        for name in (n for n in names if n and not b.types[n].dtype.is_float):
+            raise b.fail(f"'{name}' of type {b.types[name].dtype} has no scale")
+        return names
+    if kinds[1].qparams is None:
+        raise b.fail(f"weights '{b.names[weights]}' of type {kinds[1].dtype} have no scale")
+    if bias is not None and b.type(bias).dtype.is_float:
+        raise b.fail("a real bias of an integer layer")
+    return b.name(weights), "" if bias is None else b.name(bias)
 
 
 def conv_2d(b: Builder) -> None:
@@ -74,7 +89,7 @@ def conv_2d(b: Builder) -> None:
     stride = o.stride_h, o.stride_w
     b.emit(
         "Conv2D",
-        (b.name(b.input(0)), operand(b, 1), operand(b, 2)),
+        (b.name(b.input(0)), *operands(b, weights[0])),
         (b.output(),),
         stride=stride,
         dilation=(o.dilation_h, o.dilation_w),
@@ -95,7 +110,7 @@ def depthwise_conv_2d(b: Builder) -> None:
     stride = o.stride_h, o.stride_w
     b.emit(
         "DepthwiseConv2D",
-        (b.name(b.input(0)), operand(b, 1), operand(b, 2)),
+        (b.name(b.input(0)), *operands(b, weights[3])),
         (b.output(),),
         stride=stride,
         dilation=(o.dilation_h, o.dilation_w),
@@ -108,9 +123,12 @@ def fully_connected(b: Builder) -> None:
     o = b.options(FullyConnectedOptions)
     if o.weights_format:
         raise b.unsupported("shuffled weights", "convert the model with the default weights format")
+    weights = b.type(b.input(1)).shape
+    if len(weights) != 2:
+        raise b.fail(f"weights {list(weights)}, not (outputs, inputs)")
     b.emit(
         "FullyConnected",
-        (b.name(b.input(0)), operand(b, 1), operand(b, 2)),
+        (b.name(b.input(0)), *operands(b, weights[0])),
         (b.output(),),
         clamp=b.clamp(o.activation),
         keep_dims=o.keep_num_dims,
@@ -136,13 +154,9 @@ def transpose_conv(b: Builder) -> None:
         (n - 1) * s + k - before - size
         for n, s, k, before, size in zip((height, width), stride, weights[1:3], (top, left), target[1:3], strict=True)
     ]
-    real = b.type(image_in).dtype.is_float
-    names = [b.real(n) if real else b.name(n) for n in (b.input(1),)]
-    bias = b.optional(3)
-    names.append("" if bias is None else b.real(bias) if real else b.name(bias))
     b.emit(
         "TransposeConv2D",
-        (b.name(image_in), *names),
+        (b.name(image_in), *operands(b, weights[0], x=2)),
         (b.output(),),
         stride=stride,
         pads=(top, max(rest[0], 0), left, max(rest[1], 0)),

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from intaglio.quantizer import ops
 from intaglio.quantizer.frontends.tflite_folds import fold
-from intaglio.quantizer.frontends.tflite_options import CallOnceOptions, VarHandleOptions
-from intaglio.quantizer.frontends.tflite_values import Array, Builder, Handle, Translator, dtype, qparams
-from intaglio.quantizer.ir import Node, TensorType, Variable
+from intaglio.quantizer.frontends.tflite_options import CallOnceOptions, SVDFOptions, VarHandleOptions
+from intaglio.quantizer.frontends.tflite_values import Array, Builder, Handle, Translator, attributes, dtype, qparams
+from intaglio.quantizer.ir import DType, Node, TensorType, Variable
 
 
 def _var_handle(b: Builder) -> None:
@@ -56,7 +55,7 @@ def _read_variable(b: Builder) -> None:
     name = b.names[number]
     declare(b, variable, TensorType(kind, value.shape, q), value)
     b.types[name] = b.variables[variable].type
-    attrs = ops.operator("ReadVariable", b.where).attrs(variable=variable)
+    attrs = attributes("ReadVariable", b.where, variable=variable)
     b.nodes.append(Node("ReadVariable", f"read {name}", (), (name,), attrs, source=b.source))
 
 
@@ -68,7 +67,7 @@ def _assign_variable(b: Builder) -> None:
     declare(b, variable, replace(kind, shape=value.shape), value)
     if b.variables[variable].type != kind:
         raise b.fail(f"assigns {kind.dtype}{list(kind.shape)} to variable '{variable}' of another type or scale")
-    attrs = ops.operator("AssignVariable", b.where).attrs(variable=variable)
+    attrs = attributes("AssignVariable", b.where, variable=variable)
     b.nodes.append(Node("AssignVariable", f"assign {variable} #{len(b.nodes)}", (name,), (), attrs, source=b.source))
 
 
@@ -78,7 +77,33 @@ def declare(b: Builder, variable: str, kind: TensorType, value: Array) -> None:
 
 
 def _svdf(b: Builder) -> None:
-    raise b.unsupported("SVDF", "soon")
+    """Inputs: x, weights_feature, weights_time, an optional bias, and the state, a tensor that keeps its values."""
+    o = b.options(SVDFOptions)
+    number = b.input(4)
+    tensor = b.subgraph.tensors[number]
+    filters, x = b.type(b.input(1)).shape, b.type(b.input(0)).shape
+    if not tensor.is_variable:
+        raise b.fail(f"its state '{tensor.name}' is not a variable")
+    if o.rank < 1 or len(filters) != 2 or filters[0] % o.rank or len(x) != 2 or x[0] != 1:
+        raise b.fail(f"rank {o.rank}, input {list(x)}, {list(filters)} weights")
+    kind = dtype(tensor, b.where)
+    # LiteRT starts int8 variables at the real zero, all others with zero bytes.
+    q = qparams(tensor, b.where)
+    zero = q.zero_point[0] if q is not None and kind is DType.INT8 else 0
+    shape = (1, filters[0] * b.type(b.input(2)).shape[-1])
+    if tensor.shape != shape:
+        raise b.fail(f"its state has shape {list(tensor.shape)}, not {list(shape)}")
+    reads = b.real if b.type(b.input(0)).dtype.is_float else b.name
+    bias, variable = b.optional(3), b.names[number]
+    declare(b, variable, TensorType(kind, shape, q), np.full(shape, zero, kind.numpy))
+    b.emit(
+        "Svdf",
+        (b.name(b.input(0)), *(reads(n) for n in (b.input(1), b.input(2))), "" if bias is None else reads(bias)),
+        (b.output(),),
+        rank=o.rank,
+        clamp=b.clamp(o.activation),
+        state_variable=variable,
+    )
 
 
 STATE: dict[str, Translator] = {

@@ -15,7 +15,7 @@ from intaglio.quantizer import ops
 from intaglio.quantizer.errors import ModelError, UnsupportedError
 from intaglio.quantizer.frontends.tflite_options import Options, read_options
 from intaglio.quantizer.frontends.tflite_schema import Operator, SubGraph, Tensor
-from intaglio.quantizer.ir import Contract, DType, Graph, Node, QParams, TensorType, Variable
+from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, QParams, TensorType, Variable
 from intaglio.quantizer.ops.accumulate import NO_CLAMP, RELU, Clamp
 
 Array = NDArray[Any]
@@ -349,6 +349,11 @@ def dequantised(value: Array, q: QParams) -> NDArray[np.float32]:
     scale = np.array(q.scale, np.float32).reshape(shape)
     zero = np.array(q.zero_point, np.int32).reshape(shape)
     return np.asarray(scale * (value.astype(np.int32) - zero).astype(np.float32), np.float32)
+
+
+def attributes(op: str, where: str, **fields: Any) -> Attrs:
+    """The attributes of an operator, which is imported now."""
+    return ops.operator(op, where).attrs(**fields)
 
 
 Translator = Callable[[Builder], None]
