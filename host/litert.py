@@ -11,6 +11,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
 from intaglio.quantizer.ir import Graph
+from intaglio.quantizer.reference import surviving
 
 Array = NDArray[Any]
 
@@ -37,7 +38,7 @@ def run_litert(
     interpreter.allocate_tensors()
     details = {d["name"]: d for d in interpreter.get_tensor_details() if d["name"]}
     inputs = interpreter.get_input_details()
-    wanted = [t for t in tensors if t in details and np.prod(details[t]["shape"]) == graph.types[t].elements]
+    wanted = [t for t in tensors if t in details and _comparable(tuple(details[t]["shape"]), t, graph)]
     result: dict[str, list[Array]] = {t: [] for t in wanted}
     for sample in samples:
         for port, value, name in zip(inputs, sample, graph.inputs, strict=True):
@@ -47,5 +48,15 @@ def run_litert(
             interpreter.set_tensor(port["index"], value.reshape(port["shape"]).astype(port["dtype"]))
         interpreter.invoke()
         for t in wanted:
-            result[t].append(interpreter.get_tensor(details[t]["index"]).astype(np.int64).ravel())
+            value = interpreter.get_tensor(details[t]["index"]).astype(np.int64)
+            result[t].append(surviving(value, t, graph).ravel())
     return list(result.items())
+
+
+def _comparable(shape: tuple[int, ...], tensor: str, graph: Graph) -> bool:
+    """Whether LiteRT's tensor holds as many elements as ours, after dead channels are taken out of it."""
+    kind = graph.types[tensor]
+    if tensor not in graph.live:
+        return int(np.prod(shape)) == kind.elements
+    kept = len(graph.live[tensor])
+    return int(np.prod(shape[:-1])) * kept == kind.elements and max(graph.live[tensor]) < shape[-1]

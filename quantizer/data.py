@@ -138,7 +138,7 @@ def _npy(path: Path, inputs: Inputs) -> Callable[[], Rows]:
         raise _unreadable(path, error) from error
     if array.ndim == 0:
         raise CalibrationError(str(path), "holds a single number", "give an array with a leading axis of samples")
-    return lambda: ((np.array(row)[None], None) for row in array)
+    return lambda: (((np.array(row),), None) for row in array)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class _Member:
 def _npz(path: Path, inputs: Inputs) -> Callable[[], Rows]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {m.name: m for m in map(lambda n: _heading(archive, n), archive.namelist())}
+            members = {m.name: m for m in (_heading(archive, n) for n in archive.namelist())}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise _unreadable(path, error) from error
     chosen = [_choose(path, members, name, kind, alone=len(inputs) == 1) for name, kind in inputs]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from intaglio.quantizer.data import open_data
 from intaglio.quantizer.ir import Graph
 from intaglio.quantizer.pipeline import Options, run_pipeline, run_until
-from intaglio.quantizer.reference import Evaluator, Mode, dequantise, quantise
+from intaglio.quantizer.reference import Evaluator, Mode, dequantise, quantise, surviving
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Evaluation:
         float_right, integer_right: how many were classified rightly; None without labels.
         float_mse, integer_mse: mean squared difference between first output and first input, where they have one
             shape (autoencoders); None otherwise.
-        layers: noise of each tensor that both graphs have.
+        layers: noise of each tensor that both graphs have, over the channels that survive in the integer one.
     """
 
     samples: int
@@ -73,12 +73,7 @@ def evaluate_model(path: Path, test: Path, options: Options, count: int | None =
 def evaluate_graphs(real: Graph, lowered: Graph, test: Path, count: int | None = None) -> Evaluation:
     """Evaluate both graphs on the samples of a file or folder."""
     real_run, integer_run = Evaluator(real, Mode.REAL), Evaluator(lowered, Mode.INTEGER)
-    shared = [
-        (out, node.op)
-        for node in lowered.nodes
-        for out in node.outputs
-        if out in real.types and real.types[out].shape == lowered.types[out].shape
-    ]
+    shared = [(out, node.op) for node in lowered.nodes for out in node.outputs if out in real.types]
     signal = {name: [0.0, 0.0] for name, _ in shared}
     right, errors, labelled, samples = [0, 0], [0.0, 0.0], 0, 0
     same = real.types[real.outputs[0]].shape == real.types[real.inputs[0]].shape
@@ -91,8 +86,9 @@ def evaluate_graphs(real: Graph, lowered: Graph, test: Path, count: int | None =
         ]
         integers = integer_run.run(stored)
         for name, _ in shared:
-            difference = reals[name] - dequantise(integers[name], lowered.types[name])
-            signal[name][0] += float(np.sum(reals[name] ** 2))
+            meant = surviving(reals[name], name, lowered)
+            difference = meant - dequantise(integers[name], lowered.types[name])
+            signal[name][0] += float(np.sum(meant**2))
             signal[name][1] += float(np.sum(difference**2))
         pair: tuple[NDArray[Any], NDArray[Any]] = (reals[real.outputs[0]], integers[lowered.outputs[0]])
         if label is not None:

@@ -12,6 +12,7 @@ from intaglio.quantizer.frontends import load_model
 from intaglio.quantizer.ir import DType, Graph, verify
 from intaglio.quantizer.passes.canonicalise import canonicalise
 from intaglio.quantizer.passes.check_finite import check_finite
+from intaglio.quantizer.passes.eliminate import eliminate
 from intaglio.quantizer.passes.fold_constants import fold_constants
 from intaglio.quantizer.passes.lower import lower
 from intaglio.quantizer.passes.quantise import quantise
@@ -56,7 +57,9 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("check-finite", lambda graph, options: check_finite(graph)),
     ("fold-constants", lambda graph, options: fold_constants(graph)),
     ("canonicalise", lambda graph, options: canonicalise(graph)),
+    ("eliminate", lambda graph, options: eliminate(graph)),
     ("quantise", _quantise),
+    ("eliminate-integers", lambda graph, options: eliminate(graph) if graph.contract is not None else graph),
     ("lower", lambda graph, options: lower(graph)),
 )
 

@@ -133,3 +133,9 @@ def quantise(value: NDArray[Any], kind: TensorType) -> NDArray[np.int64]:
     """Return clip(round_half_even(value / scale) + zero_point) per tensor: how samples enter a model."""
     scaled = np.rint(np.asarray(value, np.float64) / kind.scale) + kind.zero_point
     return np.asarray(np.clip(scaled, kind.dtype.low, kind.dtype.high), np.int64)
+
+
+def surviving(value: NDArray[Any], tensor: str, graph: Graph) -> NDArray[Any]:
+    """Of a tensor's values before dead channels were eliminated, those of the channels that the graph kept."""
+    live = graph.live.get(tensor)
+    return value if live is None else value[..., list(live)]

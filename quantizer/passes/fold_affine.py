@@ -1,4 +1,4 @@
-"""Rules of `canonicalise` that fold y = x * scale + offset per channel into a real-valued convolution or dense layer."""
+"""Rules of `canonicalise` that fold y = x * scale + offset per channel into a real-valued linear layer."""
 
 from __future__ import annotations
 
