@@ -103,6 +103,12 @@ def is_plain(params: MacParams, x: TensorType) -> bool:
     )
 
 
+def is_dsp(params: MacParams, x: TensorType) -> bool:
+    """Whether `packing.pairs` can hold the weights, and the second sum of a pair survives its way through 24 bits."""
+    fits = all(lo >= -(2**23) and hi < 2**23 for lo, hi in params.intervals)
+    return is_plain(params, x) and fits and int(params.weights.min(initial=0)) > -128
+
+
 def weight_zero(kind: TensorType) -> int:
     """The zero point of weights; per-channel weights are symmetric."""
     q = kind.qparams

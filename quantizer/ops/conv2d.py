@@ -95,6 +95,22 @@ def _block(name: str, windows: int, requires: frozenset[str] = frozenset()) -> V
     return Variant(name, f"conv2d_{name}.c.j2", requires, _accepts_block, scratch, lead)
 
 
+def _accepts_dsp(k: Kernel) -> bool:
+    return k.attrs.groups == 1 and acc.is_dsp(k.params, k.x)
+
+
+def _dsp_scratch(k: Kernel) -> int:
+    """The halfwords of three windows, and the bytes of one that cannot be read from the image as it lies."""
+    fours = -(-int(k.params.weights[0].size) // 4)
+    _, kh, kw, cin = k.params.weights.shape
+    direct = cin % 4 == 0 and (k.attrs.dilation[1] == 1 or kw == 1) and not any(k.attrs.pads)
+    return 8 * fours * min(3, k.y.elements // k.y.shape[3]) + (0 if direct else 4 * fours)
+
+
+def _dsp_lead(k: Kernel) -> tuple[int | None, ...]:
+    return (block_lead(k, 3),) + (None,) * (len(k.inputs) - 1)
+
+
 @register
 class Conv2D(Operator[Conv2DAttrs, acc.MacParams]):
     """Inputs: x (1, H, W, C), weights (O, kh, kw, C / groups), optional bias (O,). Output (1, Ho, Wo, O)."""
@@ -102,6 +118,7 @@ class Conv2D(Operator[Conv2DAttrs, acc.MacParams]):
     name = "Conv2D"
     attrs = Conv2DAttrs
     variants = (
+        Variant("dsp", "conv2d_dsp.c.j2", frozenset({"dsp"}), _accepts_dsp, _dsp_scratch, _dsp_lead),
         _block("2x4", 2, frozenset({"thumb2"})),
         _block("1x4", 1),
         Variant("general", "conv2d.c.j2", scratch=_general_scratch, lead=_general_lead),

@@ -71,6 +71,11 @@ def _accepts_pixel(k: Kernel) -> bool:
     return channels == k.x.shape[3] and kh * kw <= 32 and k.y.dtype.bytes == 1 and acc.is_plain(k.params, k.x)
 
 
+def _accepts_dsp(k: Kernel) -> bool:
+    """Channels fill words."""
+    return _accepts_pixel(k) and k.x.shape[3] % 4 == 0
+
+
 @register
 class DepthwiseConv2D(Operator[DepthwiseConv2DAttrs, acc.MacParams]):
     """Inputs: x (1, H, W, C), weights (1, kh, kw, O) with O a multiple of C, optional bias (O,)."""
@@ -78,6 +83,14 @@ class DepthwiseConv2D(Operator[DepthwiseConv2DAttrs, acc.MacParams]):
     name = "DepthwiseConv2D"
     attrs = DepthwiseConv2DAttrs
     variants = (
+        Variant(
+            "dsp",
+            "depthwise_conv2d_dsp.c.j2",
+            frozenset({"dsp"}),
+            _accepts_dsp,
+            scratch=_pixel_scratch,
+            lead=_pixel_lead,
+        ),
         Variant(
             "pixel", "depthwise_conv2d_pixel.c.j2", accepts=_accepts_pixel, scratch=_pixel_scratch, lead=_pixel_lead
         ),

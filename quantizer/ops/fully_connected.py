@@ -34,6 +34,11 @@ def _accepts_block(k: Kernel) -> bool:
     return acc.is_plain(k.params, k.x) and k.params.weights.shape[1] < 2**14
 
 
+def _accepts_dsp(k: Kernel) -> bool:
+    """Rows of x start at word boundaries."""
+    return k.params.weights.shape[1] % 4 == 0 and acc.is_dsp(k.params, k.x)
+
+
 @register
 class FullyConnected(Operator[FullyConnectedAttrs, acc.MacParams]):
     """Inputs: x of rows * K elements, weights (O, K), optional bias (O,)."""
@@ -41,6 +46,7 @@ class FullyConnected(Operator[FullyConnectedAttrs, acc.MacParams]):
     name = "FullyConnected"
     attrs = FullyConnectedAttrs
     variants = (
+        Variant("dsp", "fully_connected_dsp.c.j2", frozenset({"dsp"}), _accepts_dsp),
         Variant("1x8", "fully_connected_1x8.c.j2", frozenset({"thumb2"}), _accepts_block),
         Variant("1x4", "fully_connected_1x4.c.j2", accepts=_accepts_block),
         Variant("general", "fully_connected.c.j2"),
