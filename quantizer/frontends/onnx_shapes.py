@@ -222,7 +222,7 @@ def reduction(op: str, attrs: Callable[[tuple[int, ...], bool], Attrs]) -> Trans
         axes = _axes(b, ins, a, rank)
         axes = list(range(rank)) if axes is None else axes
         keep = bool(a.get("keepdims", 1))
-        spatial = {i for i in range(2, rank)}
+        spatial = set(range(2, rank))
         if value.layout is Layout.LAST and (keep or set(axes) == spatial):
             stored = sorted(stored_axis(value, x) for x in axes)
             if rank == 3 and set(axes) >= spatial:

@@ -1,0 +1,198 @@
+"""Bad input: one clear line on standard error, the right exit status, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from intaglio.host.cli import run
+
+DIGITS = Path(__file__).parents[2] / "docs" / "examples" / "digits"
+MODEL, CALIBRATION = str(DIGITS / "digits.onnx"), str(DIGITS / "digits_calibration.npz")
+
+
+def fails(capsys: pytest.CaptureFixture[str], arguments: list[str], pattern: str, status: int = 1) -> str:
+    """Run a command that must fail with one line that matches; return the line."""
+    assert run(arguments) == status
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert re.search(pattern, lines[0]), lines[0]
+    assert lines[0].startswith("intaglio: ")
+    return lines[0]
+
+
+def compile_arguments(model: Path | str, out: Path, *more: str) -> list[str]:
+    return ["compile", str(model), "-o", str(out), *(more or ("--core", "cortex-m4"))]
+
+
+def single_node(path: Path, node: onnx.NodeProto, weights: dict[str, np.ndarray], shape: list[int | str]) -> Path:
+    """Write an ONNX model of one node from input `x` to output `y`."""
+    graph = helper.make_graph(
+        [node],
+        "single",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize("keep", [0, 1, 7, 100, 2000])
+def test_truncated_model(keep: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(Path(MODEL).read_bytes()[:keep])
+    fails(capsys, compile_arguments(broken, tmp_path / "out"), "broken.onnx")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"TFL3", b"\x1c\x00\x00\x00TFL3" + bytes(20), bytes(1000)])
+def test_malformed_tflite(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(content)
+    fails(capsys, compile_arguments(broken, tmp_path / "out"), "broken.tflite")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_and_unknown_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fails(capsys, compile_arguments(tmp_path / "none.onnx", tmp_path / "out"), "No such file")
+    (tmp_path / "model.xyz").write_text("?")
+    fails(capsys, compile_arguments(tmp_path / "model.xyz", tmp_path / "out"), r"unknown model format '\.xyz'")
+
+
+def test_unsupported_operator_names_node_and_neighbours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node = helper.make_node("Det", ["x"], ["y"], "volume")
+    model = single_node(tmp_path / "det.onnx", node, {}, [1, 3, 3])
+    line = fails(capsys, compile_arguments(model, tmp_path / "out"), "Det")
+    assert "volume" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_dynamic_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = single_node(tmp_path / "d.onnx", helper.make_node("Relu", ["x"], ["y"]), {}, [1, "width"])
+    fails(capsys, compile_arguments(model, tmp_path / "out"), r"axis 1 is dynamic \(width\)")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite(value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = np.ones((4, 3), np.float32)
+    weights[1, 2] = value
+    node = helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)
+    model = single_node(tmp_path / "nan.onnx", node, {"w": weights}, [1, 3])
+    fails(capsys, compile_arguments(model, tmp_path / "out"), "NaN or infinity")
+
+
+def calibration(path: Path, values: np.ndarray) -> str:
+    np.savez(path, x=values)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "pattern"),
+    [
+        (np.zeros((4, 1, 7, 8), np.float32), "shape"),
+        (np.zeros((0, 1, 8, 8), np.float32), "no samples"),
+        (np.full((2, 1, 8, 8), np.nan, np.float32), "NaN or infinity"),
+        (np.full((2, 1, 8, 8), "a"), "holds"),
+    ],
+)
+def test_bad_calibration(values: np.ndarray, pattern: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = calibration(tmp_path / "data.npz", values)
+    arguments = compile_arguments(MODEL, tmp_path / "out", "--core", "cortex-m0", "--data", data)
+    fails(capsys, arguments, pattern)
+    assert not (tmp_path / "out").exists()
+
+
+def test_float_model_without_calibration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fails(capsys, compile_arguments(MODEL, tmp_path / "out"), "--data")
+
+
+def test_too_large_for_the_board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A tensor of 64 KB on the micro:bit's 16 KB: by how much, which layer, what would help."""
+    node = helper.make_node("Conv", ["x", "w"], ["y"], "wide", pads=[1, 1, 1, 1])
+    model = single_node(tmp_path / "wide.onnx", node, {"w": np.ones((16, 1, 3, 3), np.float32)}, [1, 1, 64, 64])
+    data = calibration(tmp_path / "data.npz", np.random.default_rng(0).normal(size=(3, 1, 64, 64)).astype(np.float32))
+    arguments = compile_arguments(model, tmp_path / "out", "--board", "microbit", "--data", data)
+    line = fails(capsys, arguments, r"bytes of RAM.*more than the board has.*wide")
+    assert "doctor --boards" in line
+    assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_unknown_board_and_core(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fails(capsys, compile_arguments(MODEL, tmp_path / "out", "--board", "micro-bit"), "microbit")
+    fails(capsys, compile_arguments(MODEL, tmp_path / "out", "--core", "cortex-m44"), "cortex-m4", status=2)
+
+
+def test_output_folder_with_somebodys_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "main.c").write_text("int main(void) { return 0; }\n")
+    arguments = compile_arguments(MODEL, tmp_path, "--core", "cortex-m0", "--data", CALIBRATION)
+    fails(capsys, arguments, r"main\.c: was not generated by Intaglio")
+    assert (tmp_path / "main.c").read_text() == "int main(void) { return 0; }\n"
+
+
+def test_output_folder_not_writable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    arguments = compile_arguments(MODEL, tmp_path / "file" / "out", "--core", "cortex-m0", "--data", CALIBRATION)
+    fails(capsys, arguments, "cannot be written")
+
+
+def test_disk_full(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Writing fails half way: the earlier result stays whole, no temporary folder is left."""
+    out = tmp_path / "out"
+    arguments = compile_arguments(MODEL, out, "--core", "cortex-m0", "--data", CALIBRATION)
+    assert run(arguments) == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    write, written = Path.write_text, []
+
+    def full(self: Path, text: str, *rest: object, **more: object) -> int:
+        if self.parent.name.startswith(".out-"):
+            written.append(self)
+            if len(written) > 1:
+                raise OSError(28, "No space left on device")
+        return write(self, text, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "write_text", full)
+    capsys.readouterr()
+    fails(capsys, arguments, "No space left on device")
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_no_compiler_leaves_sizes_null(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    arguments = compile_arguments(MODEL, tmp_path / "out", "--core", "cortex-m0", "--data", CALIBRATION, "--json")
+    assert run(arguments) == 0
+    manifest = json.loads(capsys.readouterr().out)
+    assert manifest["flash_bytes"] is None
+    assert manifest["stack_bytes"] is None
+    fails(capsys, ["run", MODEL, "--core", "cortex-m0", "--data", CALIBRATION], "apt-get install|pip install")
+
+
+def test_no_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fails(capsys, ["models", "--port", str(tmp_path / "ttyNONE")], "ttyNONE")
+    fails(capsys, ["models", "--port", "socket://127.0.0.1:9"], "127.0.0.1")
+    fails(capsys, ["captures", "list", str(tmp_path / "none.db")], "no such file")
+
+
+def test_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compile"]) == 2
+    assert run(["nonsense"]) == 2
+    assert run(["compile", MODEL, "-o", "x", "--core", "cortex-m0", "--board", "microbit"]) == 2
+    assert run(["compile", MODEL, "-o", "x", "--core", "cortex-m0", "--name", "9-lives"]) == 2
+    assert run(["compile", MODEL, "-o", "x", "--core", "cortex-m0", "--activations", "int4"]) == 2
+    assert "internal" not in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--debug", *compile_arguments(tmp_path / "none.onnx", tmp_path / "out")]) == 1
+    assert "Traceback" in capsys.readouterr().err
