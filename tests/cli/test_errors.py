@@ -31,13 +31,15 @@ def compile_arguments(model: Path | str, out: Path, *more: str) -> list[str]:
     return ["compile", str(model), "-o", str(out), *(more or ("--core", "cortex-m4"))]
 
 
-def single_node(path: Path, node: onnx.NodeProto, weights: dict[str, np.ndarray], shape: list[int | str]) -> Path:
+def single_node(
+    path: Path, node: onnx.NodeProto, weights: dict[str, np.ndarray], shape: list[int | str], rank: int = 2
+) -> Path:
     """Write an ONNX model of one node from input `x` to output `y`."""
     graph = helper.make_graph(
         [node],
         "single",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["?"] * rank)],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
@@ -70,7 +72,7 @@ def test_missing_and_unknown_files(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_unsupported_operator_names_node_and_neighbours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     node = helper.make_node("Det", ["x"], ["y"], "volume")
-    model = single_node(tmp_path / "det.onnx", node, {}, [1, 3, 3])
+    model = single_node(tmp_path / "det.onnx", node, {}, [1, 3, 3], 1)
     line = fails(capsys, compile_arguments(model, tmp_path / "out"), "Det")
     assert "volume" in line
     assert not (tmp_path / "out").exists()
@@ -118,7 +120,7 @@ def test_float_model_without_calibration(tmp_path: Path, capsys: pytest.CaptureF
 def test_too_large_for_the_board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A tensor of 64 KB on the micro:bit's 16 KB: by how much, which layer, what would help."""
     node = helper.make_node("Conv", ["x", "w"], ["y"], "wide", pads=[1, 1, 1, 1])
-    model = single_node(tmp_path / "wide.onnx", node, {"w": np.ones((16, 1, 3, 3), np.float32)}, [1, 1, 64, 64])
+    model = single_node(tmp_path / "wide.onnx", node, {"w": np.ones((16, 1, 3, 3), np.float32)}, [1, 1, 64, 64], 4)
     data = calibration(tmp_path / "data.npz", np.random.default_rng(0).normal(size=(3, 1, 64, 64)).astype(np.float32))
     arguments = compile_arguments(model, tmp_path / "out", "--board", "microbit", "--data", data)
     line = fails(capsys, arguments, r"bytes of RAM.*more than the board has.*wide")
