@@ -301,7 +301,9 @@ def _resize(mode: str) -> Translator:
         size = b.integers(1, "size")
         if len(size) != 2 or any(not 1 <= n <= MAX_EXTENT for n in size):
             raise b.fail(f"size {list(size)}")
-        attrs = {"nearest_round": "half_away" if o.align_corners else "floor"} if nearest else {}
+        # With half pixels LiteRT drops the fraction of the coordinate + 1/2: it rounds, halves upwards.
+        rounding = "half_away" if o.align_corners else "round_prefer_ceil" if o.half_pixel_centers else "floor"
+        attrs = {"nearest_round": rounding} if nearest else {}
         b.emit(
             "Resize",
             (b.name(b.input(0)),),

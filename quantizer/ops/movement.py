@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from intaglio.quantizer import fixedpoint as fp
 from intaglio.quantizer.fixedpoint import Ints
 from intaglio.quantizer.ir import Attrs
+from intaglio.quantizer.ops import accumulate as acc
 from intaglio.quantizer.ops.base import Context, Kernel, Operator, Reals, Variant, limit, streaming_lead
 from intaglio.quantizer.requant import Interval
 
@@ -131,14 +133,15 @@ class MoveOperator(Operator[A, Moves]):
         return self._run(ctx, inputs, self.fill(ctx) or 0.0)
 
     def _stored_fill(self, ctx: Context) -> int | None:
-        """The fill as a stored integer: the nearest to the real value, ties upwards."""
+        """The fill as a stored integer: the nearest to the real value, ties as the contract rounds."""
         value = self.fill(ctx)
         if value is None:
             return None
         kind = ctx.output
         if kind.qparams is None:
             return round(value)
-        return int(np.clip(np.floor(value / kind.scale + 0.5) + kind.zero_point, kind.dtype.low, kind.dtype.high))
+        nearest = fp.round_rational(fp.rational(value) / fp.rational(kind.scale), acc.rounding(ctx.contract))
+        return min(max(nearest + kind.zero_point, kind.dtype.low), kind.dtype.high)
 
     def lower(self, ctx: Context) -> Moves:
         # Byte-sized elements keep the arrays small; only addresses are looked at.
