@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from intaglio.quantizer.errors import UnsupportedError
-from intaglio.quantizer.ir import Attrs, Graph, Node, TensorType
-from intaglio.quantizer.ops.base import register
+from intaglio.quantizer.fixedpoint import Ints
+from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, TensorType
+from intaglio.quantizer.ops.base import Context, limit, register
 from intaglio.quantizer.ops.build import quantised, single
-from intaglio.quantizer.ops.movement import Array, MoveOperator, Pairs
+from intaglio.quantizer.ops.movement import Array, MoveOperator, Moves, Pairs
+from intaglio.quantizer.requant import Interval
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,47 @@ class Concat(MoveOperator[ConcatAttrs]):
             at = end
         return result
 
+    @limit
+    def same_type(self, ctx: Context) -> bool:
+        """Inputs and output have one type, scale and zero point; uint8 inputs in contract tflite may have scales of
+        their own."""
+        if self._is_scaled(ctx):
+            return all(t is not None and t.dtype is DType.UINT8 and t.qparams is not None for t in ctx.inputs)
+        return super().same_type(ctx)
+
+    def _is_scaled(self, ctx: Context) -> bool:
+        return ctx.contract is Contract.TFLITE and ctx.output.dtype is DType.UINT8 and ctx.output.qparams is not None
+
+    def _tables(self, ctx: Context) -> tuple[Ints | None, ...]:
+        """What each input's values become: LiteRT computes in binary32 (`ConcatenationWithScaling`)."""
+        if not self._is_scaled(ctx):
+            return ()
+        out = ctx.output
+        tables: list[Ints | None] = []
+        for kind in ctx.inputs:
+            assert kind is not None
+            if kind.qparams == out.qparams:
+                tables.append(None)
+                continue
+            scale = np.float32(kind.scale) * (np.float32(1) / np.float32(out.scale))
+            real = np.arange(256, dtype=np.float32) * scale + np.float32(-kind.zero_point) * scale
+            # Halves away from zero; the sum with 1/2 is exact in binary64.
+            rounded = np.copysign(np.floor(np.abs(real.astype(np.float64)) + 0.5), real)
+            tables.append(np.clip(rounded.astype(np.int64) + out.zero_point, 0, 255))
+        return tuple(tables)
+
+    def lower(self, ctx: Context) -> Moves:
+        return replace(super().lower(ctx), tables=self._tables(ctx))
+
+    def evaluate(self, ctx: Context, params: Moves, inputs: Sequence[Ints | None]) -> list[Ints]:
+        given = [x if (t := params.table(i)) is None or x is None else t[x] for i, x in enumerate(inputs)]
+        return super().evaluate(ctx, params, given)
+
+    def output_ranges(self, ctx: Context, params: Moves) -> tuple[Interval, ...]:
+        if any(t is not None for t in params.tables):
+            return ((0, 255),)
+        return super().output_ranges(ctx, params)
+
     def examples(self) -> Iterator[Graph]:
         for axis, shapes in (
             (3, ((1, 2, 3, 2), (1, 2, 3, 5))),
@@ -54,3 +99,5 @@ class Concat(MoveOperator[ConcatAttrs]):
             for dtype in ("int8", "int16", "uint8"):
                 kinds = [quantised(dtype, s, 0.1) for s in shapes]
                 yield single(self.name, ConcatAttrs(axis), kinds, [(dtype, 0.1, 0)])
+            scaled = [quantised("uint8", s, 0.03 * (i + 1), 20 * i) for i, s in enumerate(shapes)]
+            yield single(self.name, ConcatAttrs(axis), scaled, [("uint8", 0.06, 20)], Contract.TFLITE)

@@ -52,6 +52,12 @@ class Moves:
 
     copies: tuple[Copy, ...]
     fill: int | None
+    tables: tuple[Ints | None, ...] = ()
+    """Per input: what each of its 256 values becomes; None or absent where they stay what they are."""
+
+    def table(self, source: int) -> Ints | None:
+        """The table of an input."""
+        return self.tables[source] if source < len(self.tables) else None
 
 
 def _loops(target: Array, source: Array) -> tuple[tuple[tuple[int, int, int], ...], int]:
