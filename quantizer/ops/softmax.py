@@ -39,7 +39,7 @@ def softmax_shape(node: Node, inputs: Sequence[TensorType | None]) -> tuple[tupl
 
 @register
 class Softmax(Operator[SoftmaxAttrs, Ints]):
-    """Input: x, int8 or uint8. Output: of x's shape and type, scale 1/256.
+    """Input: x, int8 or uint8. Output: of x's shape; of its type and scale 1/256, or int16 and scale 1/65536.
 
     `params` is the table of exponentials: int64 (256,) raw Q0.31 values of exp(scale * beta * -i); 0 from where
     TFLite's algorithm treats the difference as too small to count.
@@ -54,13 +54,20 @@ class Softmax(Operator[SoftmaxAttrs, Ints]):
 
     @limit
     def types(self, ctx: Context) -> bool:
-        """Input and output are both int8 or both uint8."""
-        return ctx.input(0).dtype in (DType.INT8, DType.UINT8) and ctx.output.dtype == ctx.input(0).dtype
+        """Input and output are both int8 or both uint8; in contract `tflite` int8 may become int16."""
+        x, y = ctx.input(0).dtype, ctx.output.dtype
+        wider = ctx.contract is Contract.TFLITE and (x, y) == (DType.INT8, DType.INT16)
+        return wider or (x in (DType.INT8, DType.UINT8) and y is x)
 
     @limit
     def output_scale(self, ctx: Context) -> bool:
-        """The output's scale is 1/256 and its zero point the smallest integer."""
-        return ctx.output.qparams == QParams.of(1 / 256, ctx.output.dtype.low)
+        """The output's zero point is its smallest integer, its scale 1/256 (int16: 1/65536; contract `tflite`: up to
+        0.1 % off, as LiteRT tolerates)."""
+        kind = ctx.output
+        if kind.qparams is None or kind.zero_point != kind.dtype.low:
+            return False
+        slack = 0.001 if ctx.contract is Contract.TFLITE else 0.0
+        return abs(kind.scale * (1 << 8 * kind.dtype.bytes) - 1) <= slack
 
     @limit
     def length(self, ctx: Context) -> bool:
@@ -101,7 +108,9 @@ class Softmax(Operator[SoftmaxAttrs, Ints]):
             total = int(fp.rounding_divide_by_pot(exps, _SUM_BITS).sum())
             scale, over = reciprocal(total, _SUM_BITS)
             product = fp.saturating_rounding_doubling_high_mul(exps, scale)
-            out[index] = np.clip(fp.rounding_divide_by_pot(product, over + 31 - 8) + kind.low, kind.low, kind.high)
+            out[index] = np.clip(
+                fp.rounding_divide_by_pot(product, over + 31 - 8 * kind.bytes) + kind.low, kind.low, kind.high
+            )
         return [np.moveaxis(out, -1, a.axis)]
 
     def examples(self) -> Iterator[Graph]:
@@ -118,3 +127,5 @@ class Softmax(Operator[SoftmaxAttrs, Ints]):
             ):
                 out = (dtype, 1 / 256, low)
                 yield single(self.name, SoftmaxAttrs(axis), [quantised(dtype, shape, scale, 3)], [out], contract)
+        wide = ("int16", 1 / 65536, -32768)
+        yield single(self.name, SoftmaxAttrs(1), [quantised("int8", (1, 9), 0.1, 3)], [wide], Contract.TFLITE)

@@ -20,6 +20,7 @@ from intaglio.quantizer.reference import Evaluator, Mode
 QUANTISED = (
     "ad01_int8",
     "hello_world_int8",
+    "keyword_scrambled_8bit",
     "keyword_spotting_on_off",
     "kws_ref_model",
     "micro_speech_quantized",
