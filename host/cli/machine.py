@@ -33,9 +33,11 @@ def doctor_command(
     if json:
         print_json([asdict(c) for c in found])
     else:
-        rows = [(c.name, c.ok, c.found or "", "" if c.ok else c.fix) for c in found]
+        rows = [
+            (c.name, c.ok or ("optional" if c.optional else False), c.found or "", "" if c.ok else c.fix) for c in found
+        ]
         table("this machine", ("what", "there", "found", "to install"), rows)
-    if not all(c.ok for c in found):
+    if not all(c.ok or c.optional for c in found):
         raise typer.Exit(1)
 
 
