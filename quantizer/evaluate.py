@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +66,19 @@ def evaluate_model(path: Path, test: Path, options: Options, count: int | None =
         IntaglioError: see the subclasses.
     """
     real = run_until(path, options, "canonicalise")
-    return evaluate_graphs(real, run_pipeline(path, options), test, count)
+    return evaluate_graphs(real, run_pipeline(path, options), test, count, options.pixels)
 
 
-def evaluate_graphs(real: Graph, lowered: Graph, test: Path, count: int | None = None) -> Evaluation:
+def evaluate_graphs(
+    real: Graph, lowered: Graph, test: Path, count: int | None = None, pixels: tuple[float, float] = (0.0, 1.0)
+) -> Evaluation:
     """Evaluate both graphs on the samples of a file or folder."""
     real_run, integer_run = Evaluator(real, Mode.REAL), Evaluator(lowered, Mode.INTEGER)
     shared = [(out, node.op) for node in lowered.nodes for out in node.outputs if out in real.types]
     signal = {name: [0.0, 0.0] for name, _ in shared}
     right, errors, labelled, samples = [0, 0], [0.0, 0.0], 0, 0
     same = real.types[real.outputs[0]].shape == real.types[real.inputs[0]].shape
-    for sample, label in islice(open_data(test, real).samples(), count):
+    for sample, label in open_data(test, real, pixels).samples(count):
         samples += 1
         reals = real_run.run(sample)
         stored = [

@@ -187,8 +187,6 @@ class Graph:
         contract: of the integers; None while real-valued.
         live: of each tensor that lost channels, which indices of its last axis survive, in the model's own
             numbering; a tensor that is not listed is whole.
-        means: mean of each computed tensor over the calibration data, of its shape; between calibrating and
-            quantising only.
         model_macs: multiply-accumulates of the model as it came; None before the passes.
     """
 
@@ -201,7 +199,6 @@ class Graph:
     variables: Mapping[str, Variable] = field(default_factory=dict)
     contract: Contract | None = None
     live: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    means: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     model_macs: int | None = None
 
     def with_(self, **changes: Any) -> Graph:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from intaglio.quantizer.calibrate import activation_qparams, observe
+from intaglio.quantizer.calibrate import observe
 from intaglio.quantizer.errors import CalibrationError
 from intaglio.quantizer.frontends import load_model
 from intaglio.quantizer.ir import DType, Graph, verify
@@ -26,6 +26,7 @@ class Options:
         data: calibration data for models that arrive in float: .npz, .npy, .csv or a folder; None when quantised.
         range_method: min-max, percentile, mse or kl.
         activations: int8 or int16.
+        pixels: what the darkest and the brightest pixel of calibration images stand for.
         stop_after: name of the pass after which to stop; None runs all.
         dump: called with (pass, graph) after each pass.
     """
@@ -33,6 +34,7 @@ class Options:
     data: Path | None = None
     range_method: str = "mse"
     activations: DType = DType.INT8
+    pixels: tuple[float, float] = (0.0, 1.0)
     stop_after: str | None = None
     dump: Callable[[str, Graph], None] | None = None
 
@@ -48,9 +50,8 @@ def _quantise(graph: Graph, options: Options) -> Graph:
         raise CalibrationError(
             graph.name, "the model is in float and has to be calibrated", "give representative samples with --data"
         )
-    seen = observe(graph, options.data)
-    chosen = activation_qparams(graph, seen, options.range_method, options.activations)
-    return quantise(graph, chosen, seen, options.activations)
+    seen = observe(graph, options.data, options.pixels)
+    return quantise(graph, seen, options.range_method, options.activations)
 
 
 PASSES: tuple[tuple[str, Pass], ...] = (

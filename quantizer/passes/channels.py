@@ -18,6 +18,7 @@ from intaglio.quantizer import ops
 from intaglio.quantizer.ir import DType, Graph, Node, QParams, TensorType
 from intaglio.quantizer.ops.lookup import UnaryOperator
 from intaglio.quantizer.passes.rewrite import LINEAR_AXIS
+from intaglio.quantizer.reference import dequantise
 
 Index = NDArray[np.int64]
 
@@ -208,8 +209,8 @@ def weight_terms(graph: Graph, node: Node) -> NDArray[Any]:
     """A linear layer's weights minus their zero point: int64, or float64 of a real-valued layer."""
     name = node.inputs[1]
     value, kind = graph.constants[name], graph.types[name]
-    if kind.dtype.is_float:
-        return value.astype(np.float64)
+    if graph.types[node.inputs[0]].dtype.is_float:
+        return dequantise(value, kind)
     terms = value.astype(np.int64)
     q = kind.qparams
     if q is None or not any(q.zero_point):

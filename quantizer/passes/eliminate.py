@@ -23,6 +23,7 @@ from intaglio.quantizer.passes.liveness import (
     folded,
 )
 from intaglio.quantizer.passes.rewrite import add_constant, float_constant, replace_nodes, total_macs
+from intaglio.quantizer.reference import dequantise
 
 
 def eliminate(graph: Graph) -> Graph:
@@ -59,7 +60,7 @@ def _fold_constants(graph: Graph, node: Node, found: Constants, kept: Index) -> 
     name = f"{node.name}/bias/folded"
     old = node.inputs[2] if len(node.inputs) > 2 else ""
     if graph.types[node.inputs[0]].dtype.is_float:
-        bias = graph.constants[old].astype(np.float64).ravel() if old else np.zeros(len(added))
+        bias = dequantise(graph.constants[old], graph.types[old]).ravel() if old else np.zeros(len(added))
         graph, name = float_constant(graph, name, bias + added)
     else:
         kind = graph.types[old] if old else _bias_kind(graph, node)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from intaglio.quantizer.ir import Graph, Node
 from intaglio.quantizer.ops.accumulate import NO_CLAMP, Clamp
 from intaglio.quantizer.passes.rewrite import LINEAR_AXIS, View, absorb, float_constant
+from intaglio.quantizer.reference import dequantise
 
 Reals = NDArray[np.float64]
 
@@ -39,11 +40,7 @@ def affine(graph: Graph, node: Node) -> Affine | None:
     shape = graph.types[x].shape
     if not shape or graph.types[node.outputs[0]].shape != shape:
         return None
-    others = [
-        _per_channel(graph.constants[name].astype(np.float64), shape[-1])
-        for name in node.inputs
-        if name in graph.constants
-    ]
+    others = [_per_channel(_real(graph, name), shape[-1]) for name in node.inputs if name in graph.constants]
     if any(v is None for v in others):
         return None
     values = [v for v in others if v is not None]
@@ -65,6 +62,11 @@ def affine(graph: Graph, node: Node) -> Affine | None:
     return Affine(x, scale, offset, getattr(node.attrs, "clamp", NO_CLAMP))
 
 
+def _real(graph: Graph, name: str) -> Reals:
+    """A constant's reals; weights of hybrid models are stored as integers."""
+    return dequantise(graph.constants[name], graph.types[name])
+
+
 def _per_channel(value: Reals, channels: int) -> Reals | None:
     """A constant as one value per channel; None when it varies over another axis."""
     if value.size == 1:
@@ -84,7 +86,7 @@ def fold_after(view: View, node: Node) -> Graph | None:
     if follower is None or found is None or node.attrs.clamp != NO_CLAMP:
         return None
     axis = LINEAR_AXIS[node.op]
-    weights = graph.constants[node.inputs[1]].astype(np.float64)
+    weights = _real(graph, node.inputs[1])
     along = [1] * weights.ndim
     along[axis] = -1
     bias = _bias(graph, node, weights.shape[axis]) * found.scale + found.offset
@@ -103,7 +105,7 @@ def fold_before(view: View, node: Node) -> Graph | None:
         return None
     if np.any(found.offset) and any(getattr(layer.attrs, "pads", ())):
         return None
-    weights = graph.constants[layer.inputs[1]].astype(np.float64)
+    weights = _real(graph, layer.inputs[1])
     if weights.shape[-1] != len(found.scale) or layer.inputs[0] != node.outputs[0]:
         return None
     moved = (weights * found.offset).reshape(len(weights), -1).sum(axis=1)
@@ -118,7 +120,7 @@ def _weights_constant(graph: Graph, node: Node) -> bool:
 def _bias(graph: Graph, node: Node, channels: int) -> Reals:
     """A layer's bias; zeros where it has none."""
     name = node.inputs[2] if len(node.inputs) > 2 else ""
-    return graph.constants[name].astype(np.float64).ravel() if name else np.zeros(channels)
+    return _real(graph, name).ravel() if name else np.zeros(channels)
 
 
 def _with_weights(graph: Graph, node: Node, weights: Reals, bias: Reals) -> tuple[Graph, Node]:

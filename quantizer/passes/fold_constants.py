@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from intaglio.quantizer import ops
 from intaglio.quantizer.ir import Graph, Node
 from intaglio.quantizer.ops.base import context
+from intaglio.quantizer.reference import dequantise
 
 
 def fold_constants(graph: Graph) -> Graph:
@@ -43,7 +44,7 @@ def _evaluate(graph: Graph, node: Node) -> Sequence[NDArray[Any]] | None:
     op, ctx = ops.operator(node.op, str(node)), context(graph, node)
     operands = [graph.constants[name] if name else None for name in node.inputs]
     if all(t.dtype.is_float for t in ctx.outputs):
-        reals = [None if v is None else v.astype(np.float64) for v in operands]
+        reals = [dequantise(graph.constants[name], graph.types[name]) if name else None for name in node.inputs]
         return op.reference(ctx, reals)
     if any(t is not None and t.dtype.is_float for t in (*ctx.inputs, *ctx.outputs)):
         return None

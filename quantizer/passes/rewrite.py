@@ -41,7 +41,6 @@ def rename_tensor(graph: Graph, old: str, new: str) -> Graph:
         inputs=named(graph.inputs),
         outputs=named(graph.outputs),
         live=keyed(graph.live),
-        means=keyed(graph.means),
     )
 
 
