@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from intaglio.quantizer.errors import ModelError
 
-MAX_VALUES = 4_000_000
+MAX_VALUES = 500_000
 """Python objects that reading one file may make: tables may be shared, so the file's size bounds nothing."""
 
 MAX_TEXT = 4096

@@ -25,6 +25,9 @@ TENSOR_TYPES = (
 
 MAX_RANK = 8
 
+MAX_OPERANDS = 1024
+"""Inputs and outputs of an operator."""
+
 
 @dataclass(frozen=True)
 class Quantisation:
@@ -191,7 +194,10 @@ def _operator(place: str, index: int, table: Table, codes: list[str], tensors: i
         )
     where = f"{place}, operator #{index} {codes[opcode]}"
     inputs, outputs = table.integers(1) or (), table.integers(2) or ()
-    for tensor in (*inputs, *outputs):
-        if not (-1 if tensor in inputs else 0) <= tensor < tensors:
-            raise ModelError(where, f"reads or makes tensor {tensor} of {tensors}", "the file is damaged")
+    if len(inputs) + len(outputs) > MAX_OPERANDS:
+        raise UnsupportedError(where, f"{len(inputs)} inputs, {len(outputs)} outputs", f"at most {MAX_OPERANDS} in all")
+    for lowest, operands in ((-1, inputs), (0, outputs)):
+        for tensor in operands:
+            if not lowest <= tensor < tensors:
+                raise ModelError(where, f"reads or makes tensor {tensor} of {tensors}", "the file is damaged")
     return Operator(index, codes[opcode], inputs, outputs, table.number(3, numbers.Uint8Flags), table.table(4))

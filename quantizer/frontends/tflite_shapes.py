@@ -120,7 +120,7 @@ def _unpack(b: Builder) -> None:
     source, parts = b.name(b.input(0)), []
     for number in outputs:
         tensor = b.subgraph.tensors[number]
-        parts.append((f"{b.names[number]}:part", dtype(tensor, b.where), qparams(tensor, b.where)))
+        parts.append((b.fresh(b.names[number]), dtype(tensor, b.where), qparams(tensor, b.where)))
     if len(outputs) > 1:
         b.emit_typed("Split", (source,), parts, axis=axis, sizes=(1,) * len(outputs))
     for number, (part, _, _) in zip(outputs, parts, strict=True):
@@ -238,7 +238,7 @@ def _slice(b: Builder) -> None:
     if len(shape) == len(kind.shape):
         b.emit("Slice", (name,), (b.output(),), **attrs)
         return
-    part = f"{b.names[b.output()]}:part"
+    part = b.fresh(b.names[b.output()])
     b.emit_typed("Slice", (name,), ((part, kind.dtype, kind.qparams),), **attrs)
     b.emit("Reshape", (part,), (b.output(),), shape=shape)
 

@@ -24,7 +24,7 @@ Kind = TypeVar("Kind", bound=Options)
 MAX_ELEMENTS = 1 << 26
 """No tensor of a model for a microcontroller has more; a larger one is a malformed or hostile file."""
 
-MAX_CONSTANT_BYTES = 1 << 27
+MAX_CONSTANT_BYTES = 1 << 26
 """Of all constants together, once expanded: buffers may be shared, so the file's size does not bound it."""
 
 _ACTIVATIONS = {0: NO_CLAMP, 1: RELU, 2: Clamp(-1.0, 1.0), 3: Clamp(0.0, 6.0)}
@@ -62,11 +62,8 @@ class Builder:
         self.initial: dict[str, tuple[Array, TensorType]] = {}
         self.operator: Operator | None = None
         self._left = MAX_CONSTANT_BYTES
-        count = Counter(t.name for t in graph.tensors)
-        self.names: dict[int, str] = {}
-        for t in graph.tensors:
-            # LiteRT allows tensors to share a name and to have none.
-            self.names[t.index] = t.name if t.name and count[t.name] == 1 else f"{t.name or 'tensor'}:{t.index}"
+        self.names = _unique_names(graph.tensors)
+        self._fresh = 0
 
     # Messages
 
@@ -237,7 +234,10 @@ class Builder:
             op, name, tuple(inputs), tuple(n for n, _, _ in outputs), operator.attrs(**attrs), source=self.source
         )
         kinds = [self.types[n] if n else None for n in inputs]
-        shapes = operator.infer(node, kinds)
+        try:
+            shapes = operator.infer(node, kinds)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{self.file}: {error.where}", error.what, error.hint) from None
         for (out, kind, quantisation), shape in zip(outputs, shapes, strict=True):
             if out in self.types:
                 raise self.fail(f"makes '{out}', which exists already")
@@ -248,10 +248,8 @@ class Builder:
 
     def fresh(self, base: str) -> str:
         """A tensor name of our own."""
-        number = 1
-        while f"{base}:{number}" in self.types:
-            number += 1
-        return f"{base}:{number}"
+        self._fresh += 1
+        return f"{base}:part{self._fresh}"
 
     def _node_name(self, base: str) -> str:
         taken = {n.name for n in self.nodes[-64:]}
@@ -269,6 +267,21 @@ class Builder:
             variables=self.variables,
             contract=contract,
         )
+
+
+def _unique_names(tensors: Sequence[Tensor]) -> dict[int, str]:
+    """A name for each tensor: LiteRT allows tensors to share a name and to have none."""
+    count = Counter(t.name for t in tensors)
+    names = {t.index: t.name for t in tensors if t.name and count[t.name] == 1}
+    taken = set(names.values())
+    for t in tensors:
+        if t.index not in names:
+            name = f"{t.name or 'tensor'}:{t.index}"
+            while name in taken:
+                name += "'"
+            names[t.index] = name
+            taken.add(name)
+    return names
 
 
 def dtype(tensor: Tensor, where: str) -> DType:

@@ -1,0 +1,386 @@
+"""Damaged and hostile files end in one clear error or in a graph: never in anything else, in bounded space."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from frontends.tflite.builder import ModelBuilder, options
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from intaglio.quantizer.errors import IntaglioError, ModelError
+from intaglio.quantizer.frontends.tflite import read
+from intaglio.quantizer.ir import verify
+from intaglio.quantizer.passes.lower import lower
+
+QUICK, SLOW = 400, 40_000
+
+WORDS = (0, 1, 2, 3, 4, 8, 127, 128, 255, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 4, 2**32 - 1)
+
+
+def layers() -> bytes:
+    """Convolution, depthwise convolution, pooling, sum, reshape, fully connected, softmax."""
+    model = ModelBuilder()
+    g = model.main
+    x = g.tensor((1, 6, 6, 2), "int8", 0.1, 3, signature=(-1, 6, 6, 2))
+    w = g.tensor((4, 3, 3, 2), "int8", [0.01, 0.02, 0.03, 0.04], data=np.arange(72, dtype=np.int8))
+    bias = g.tensor((4,), "int32", [0.001] * 4, data=np.arange(4, dtype=np.int32))
+    a, b, c, d, e, f, out = (
+        g.tensor(shape, "int8", scale, zero)
+        for shape, scale, zero in (
+            *(((1, 6, 6, 4), 0.1, 3), ((1, 6, 6, 4), 0.2, -4), ((1, 6, 6, 4), 0.3, 5), ((1, 3, 3, 4), 0.3, 5)),
+            *(((1, 36), 0.3, 5), ((1, 5), 0.4, 6), ((1, 5), 1 / 256, -128)),
+        )
+    )
+    k = g.tensor((1, 3, 3, 4), "int8", [0.01] * 4, data=np.arange(36, dtype=np.int8), axis=3)
+    shape = g.tensor((2,), "int32", data=np.array([1, -1], np.int32))
+    v = g.tensor((5, 36), "int8", 0.01, data=np.arange(180, dtype=np.int16).astype(np.int8))
+    g.op("CONV_2D", [x, w, bias], [a], options("Conv2DOptions", strideH=1, strideW=1, fusedActivationFunction=1))
+    depthwise = options("DepthwiseConv2DOptions", strideH=1, strideW=1, depthMultiplier=1)
+    g.op("DEPTHWISE_CONV_2D", [a, k, bias], [b], depthwise)
+    g.op("ADD", [a, b], [c], options("AddOptions", potScaleInt16=False))
+    pool = options("Pool2DOptions", strideH=2, strideW=2, filterHeight=2, filterWidth=2)
+    g.op("MAX_POOL_2D", [c], [d], pool)
+    g.op("RESHAPE", [d, shape], [e], options("ReshapeOptions", newShape=[1, -1]))
+    g.op("FULLY_CONNECTED", [e, v, -1], [f], options("FullyConnectedOptions"))
+    g.op("SOFTMAX", [f], [out], options("SoftmaxOptions", beta=1.0))
+    g.ports([x], [out])
+    return model.bytes()
+
+
+def moves() -> bytes:
+    """Shapes computed from shapes, slices, paddings, a split, a concatenation, a permutation, a gather, a resize."""
+    model = ModelBuilder()
+    g = model.main
+
+    def constant(values: Any, dtype: str = "int32") -> int:
+        values = np.array(values, dtype)
+        return g.tensor(values.shape, dtype, data=values)
+
+    def value(*shape: int) -> int:
+        return g.tensor(shape, "int8", 0.1, 3)
+
+    x = value(1, 4, 6, 2)
+    size, part, joined = g.tensor((4,), "int32"), g.tensor((), "int32"), g.tensor((2,), "int32")
+    g.op("SHAPE", [x], [size], options("ShapeOptions"))
+    cut = options("StridedSliceOptions", shrinkAxisMask=1)
+    g.op("STRIDED_SLICE", [size, constant([1]), constant([2]), constant([1])], [part], cut)
+    g.op("PACK", [part, constant(-1)], [joined], options("PackOptions", valuesCount=2))
+    flat, padded, sliced = value(4, 12), value(5, 14), value(2, 14)
+    g.op("RESHAPE", [x, joined], [flat], options("ReshapeOptions"))
+    g.op("PAD", [flat, constant([[0, 1], [1, 1]])], [padded], options("PadOptions"))
+    steps = options("StridedSliceOptions", beginMask=2, endMask=2)
+    g.op("STRIDED_SLICE", [padded, constant([1, 0]), constant([5, 9]), constant([2, -1])], [sliced], steps)
+    halves, turned, picked = [value(2, 7), value(2, 7)], value(7, 4), value(3, 4)
+    g.op("SPLIT", [constant(1), sliced], halves, options("SplitOptions", numSplits=2))
+    both = value(4, 7)
+    g.op("CONCATENATION", halves, [both], options("ConcatenationOptions", axis=0))
+    g.op("TRANSPOSE", [both, constant([1, 0])], [turned], options("TransposeOptions"))
+    g.op("GATHER", [turned, constant([6, 0, 3])], [picked], options("GatherOptions", axis=0))
+    g.ports([x], [picked])
+    return model.bytes()
+
+
+def state() -> bytes:
+    """A variable with an initial value, quantised and dequantised at the ports."""
+    model = ModelBuilder()
+    init = model.subgraph()
+    handle = init.tensor((), "resource")
+    value = init.tensor((1, 4), "int8", 0.1, 3, data=np.arange(4, dtype=np.int8))
+    init.op("VAR_HANDLE", [], [handle], options("VarHandleOptions", sharedName=b"memory"))
+    init.op("ASSIGN_VARIABLE", [handle, value], [], options("AssignVariableOptions"))
+    g = model.main
+    x, y = g.tensor((1, 4), "float32"), g.tensor((1, 4), "float32")
+    q, old, new = (g.tensor((1, 4), "int8", 0.1, 3) for _ in range(3))
+    handle = g.tensor((), "resource")
+    g.op("CALL_ONCE", [], [], options("CallOnceOptions", initSubgraphIndex=1))
+    g.op("VAR_HANDLE", [], [handle], options("VarHandleOptions", sharedName=b"memory"))
+    g.op("QUANTIZE", [x], [q], options("QuantizeOptions"))
+    g.op("READ_VARIABLE", [handle], [old], options("ReadVariableOptions"))
+    g.op("ADD", [q, old], [new], options("AddOptions", potScaleInt16=False))
+    g.op("ASSIGN_VARIABLE", [handle, new], [], options("AssignVariableOptions"))
+    g.op("DEQUANTIZE", [new], [y], options("DequantizeOptions"))
+    g.ports([x], [y])
+    return model.bytes()
+
+
+SEEDS = {"layers": layers(), "moves": moves(), "state": state()}
+
+
+def survives(data: bytes) -> None:
+    """Read, verify and lower: only our errors may be raised, and no numpy warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            graph = read(data, "hostile.tflite", "hostile")
+        except IntaglioError as error:
+            message = str(error)
+            assert message.startswith("hostile.tflite") and "\n" not in message and "our mistake" not in message
+            return
+        verify(graph, "frontend")
+        if graph.contract is None:
+            return
+        try:
+            lower(graph)
+        except IntaglioError:
+            return
+
+
+def edited(data: bytes, edits: list[tuple[int, int, int]]) -> bytes:
+    """Write words over aligned words, bytes over bytes, or copy eight bytes from elsewhere."""
+    result = bytearray(data)
+    for kind, position, value in edits:
+        at = position % len(result)
+        if kind == 0:
+            result[at] = value & 255
+        elif kind == 1:
+            result[at & ~3 : (at & ~3) + 4] = value.to_bytes(4, "little")
+        elif kind == 2:
+            result[at] ^= 1 << value % 8
+        else:
+            source = value % len(result)
+            result[at : at + 8] = result[source : source + 8]
+    return bytes(result)
+
+
+EDITS = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.integers(0, 2**16),
+        st.one_of(st.sampled_from(WORDS), st.integers(0, 2**32 - 1), st.integers(0, 64)),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def mutate(data: bytes, examples: int) -> None:
+    """Let hypothesis damage a file."""
+
+    @settings(
+        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(EDITS)
+    def run(edits: list[tuple[int, int, int]]) -> None:
+        survives(edited(data, edits))
+
+    run()
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_seed_is_a_model(name: str) -> None:
+    graph = read(SEEDS[name], "seed.tflite", "seed")
+    verify(graph, "frontend")
+    lower(graph)
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_damaged_model(name: str) -> None:
+    mutate(SEEDS[name], QUICK)
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_truncated_model(name: str) -> None:
+    data = SEEDS[name]
+    for length in range(len(data)):
+        survives(data[:length])
+
+
+def bombs() -> dict[str, bytes]:
+    """Small files that describe a lot."""
+    result = {}
+
+    def add(name: str, build: Callable[[Any], list[int]]) -> None:
+        model = ModelBuilder()
+        g = model.main
+        x = g.tensor((1, 4), "int8", 0.1)
+        outputs = build(g)
+        g.ports([x], outputs)
+        result[name] = model.bytes()
+
+    def constant(g: Any, values: Any, dtype: str = "int32") -> int:
+        values = np.array(values, dtype)
+        return int(g.tensor(values.shape, dtype, data=values))
+
+    def fill(g: Any) -> list[int]:
+        size, value = constant(g, [1 << 12, 1 << 12]), constant(g, 1.0, "float32")
+        outputs = [g.tensor((), "float32") for _ in range(500)]
+        for out in outputs:
+            g.op("FILL", [size, value], [out], options("FillOptions"))
+        return outputs[:1]
+
+    def outer(g: Any) -> list[int]:
+        column, row = constant(g, np.ones((1 << 13, 1))), constant(g, np.ones((1, 1 << 13)))
+        outputs = [g.tensor((), "int32") for _ in range(300)]
+        for out in outputs:
+            g.op("MUL", [column, row], [out], options("MulOptions"))
+        return outputs[:1]
+
+    def doubling(g: Any) -> list[int]:
+        part = constant(g, np.ones(1 << 10))
+        for _ in range(40):
+            both = g.tensor((), "int32")
+            g.op("CONCATENATION", [part] * 2, [both], options("ConcatenationOptions", axis=0))
+            part = both
+        return [part]
+
+    def packing(g: Any) -> list[int]:
+        out = g.tensor((), "int8", 0.1)
+        g.op("PACK", [0] * 100_000, [out], options("PackOptions", valuesCount=100_000))
+        return [out]
+
+    def joining(g: Any) -> list[int]:
+        part = 0
+        for _ in range(60):
+            both = g.tensor((), "int8", 0.1)
+            g.op("CONCATENATION", [part] * 2, [both], options("ConcatenationOptions", axis=1))
+            part = both
+        return [part]
+
+    def padding(g: Any) -> list[int]:
+        out = g.tensor((), "int8", 0.1)
+        g.op("PAD", [0, constant(g, [[0, 2**31 - 1]] * 2)], [out], options("PadOptions"))
+        return [out]
+
+    def indices(g: Any) -> list[int]:
+        table, out = constant(g, np.ones((2, 1 << 14))), g.tensor((), "int32")
+        g.op("GATHER", [table, constant(g, np.zeros(1 << 14))], [out], options("GatherOptions"))
+        return [out]
+
+    def scales(g: Any) -> list[int]:
+        return [g.tensor((1, 1 << 20), "int8", np.full(1 << 20, 0.1), axis=1)]
+
+    def claimed(g: Any) -> list[int]:
+        out = g.tensor((), "float32")
+        weights = g.tensor((1 << 15, 1 << 15), "int8", 0.1, data=np.zeros(8, np.int8))
+        g.op("DEQUANTIZE", [weights], [out], options("DequantizeOptions"))
+        return [out]
+
+    def ports(g: Any) -> list[int]:
+        for _ in range(20_000):
+            g.op("QUANTIZE", [0], [0], options("QuantizeOptions"))
+        return [0] * 20_000
+
+    for build in (fill, outer, doubling, packing, joining, padding, indices, scales, claimed, ports):
+        add(build.__name__, build)
+    return result
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from intaglio.quantizer.errors import IntaglioError
+from intaglio.quantizer.frontends import load_model
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+for path in map(Path, sys.argv[1:]):
+    try:
+        load_model(path)
+    except IntaglioError as error:
+        print(path.stem, error)
+"""
+
+
+def test_small_files_that_describe_a_lot(tmp_path: Path) -> None:
+    """Every one is refused within 1 GB of address space, libraries included."""
+    paths = []
+    for name, data in bombs().items():
+        paths.append(tmp_path / f"{name}.tflite")
+        paths[-1].write_bytes(data)
+    command = [sys.executable, "-c", LIMITED, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    refused = {line.split()[0] for line in done.stdout.splitlines()}
+    assert refused == {path.stem for path in paths}, done.stdout
+
+
+def shared_tables(count: int) -> bytes:
+    """A model whose subgraph names one tensor table over and over: few bytes, many tensors."""
+    return repeated(SEEDS["layers"], count)
+
+
+def repeated(data: bytes, count: int) -> bytes:
+    """Append a vector of `count` offsets, all to the first tensor, and let the first subgraph's tensors be it."""
+
+    def number(position: int, kind: str) -> int:
+        return int(np.frombuffer(data, kind, 1, position)[0])
+
+    def field(table: int, index: int) -> int:
+        return table + number(table - number(table, "<i4") + 4 + 2 * index, "<u2")
+
+    def follow(position: int) -> int:
+        return position + number(position, "<u4")
+
+    subgraph = follow(follow(field(follow(0), 2)) + 4)
+    tensors = field(subgraph, 0)
+    first = follow(follow(tensors) + 4)
+    # Offsets are unsigned, so the table is copied behind the vector with its vtable where it was.
+    start = -(-len(data) // 4) * 4
+    table = start + 4 + 4 * count
+    body = bytearray(data.ljust(start, b"\0"))
+    body[tensors : tensors + 4] = (start - tensors).to_bytes(4, "little")
+    body += count.to_bytes(4, "little")
+    body += np.arange(table - start - 4, table - start - 4 - 4 * count, -4, dtype=np.int64).astype("<u4").tobytes()
+    vtable = first - number(first, "<i4")
+    body += (table - vtable).to_bytes(4, "little", signed=True)
+    return bytes(body + data[first + 4 :])
+
+
+def test_table_named_over_and_over() -> None:
+    with pytest.raises(ModelError, match="more than 500000 values are described"):
+        read(shared_tables(200_000), "hostile.tflite", "hostile")
+
+
+THIRD_PARTY = (
+    "tflite/hello_world_int8.tflite",
+    "tflite/keyword_scrambled_8bit.tflite",
+    "tflite/kws_ref_model.tflite",
+    "tflite/mww_v2_alexa.tflite",
+    "tflite/micro_speech_quantized.tflite",
+    "tflite/tflite_micro_magic_wand.tflite",
+    "tflite/trained_lstm.tflite",
+    "int16_goldens/strided_slice/strided_slice0.tflite",
+    "int16_goldens/transpose_conv/transpose_conv0.tflite",
+)
+
+
+def mutate_structure(data: bytes, examples: int) -> None:
+    """Damage the parts of a large file that describe it, which are mostly at its ends, rather than its weights."""
+    head, tail = data[:2048], data[-6144:]
+    middle = data[2048:-6144]
+    if not middle:
+        mutate(data, examples)
+        return
+
+    @settings(
+        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(EDITS)
+    def run(edits: list[tuple[int, int, int]]) -> None:
+        both = edited(head + tail, edits)
+        survives(both[:2048] + middle + both[2048:])
+
+    run()
+
+
+@pytest.mark.parametrize("name", THIRD_PARTY)
+def test_damaged_third_party_model(models: Path, name: str) -> None:
+    mutate_structure((models / name).read_bytes(), 60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", THIRD_PARTY)
+def test_damaged_third_party_model_in_depth(models: Path, name: str) -> None:
+    mutate_structure((models / name).read_bytes(), 5000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEEDS)
+def test_damaged_model_in_depth(name: str) -> None:
+    mutate(SEEDS[name], SLOW)
