@@ -81,3 +81,26 @@ def reciprocal(value: int, integer_digits: int) -> tuple[int, int]:
     headroom = count_leading_zeros(value)
     shifted = np.int64((value << headroom) - (1 << 31))
     return int(one_over_one_plus(shifted)), integer_digits - headroom
+
+
+def inverse_sqrt(value: int) -> tuple[int, int]:
+    """TFLite's GetInvSqrtQuantizedMultiplierExp: (multiplier, right shift) of 1 / sqrt(value), a positive integer.
+
+    The root is multiplier / 2**31 / 2**shift; five Newton steps from 1 in Q3.28.
+    """
+    if value <= 1:
+        return INT32_HIGH, 0
+    right = 11
+    while value >= 1 << 29:
+        value, right = value // 4, right + 1
+    pairs = (count_leading_zeros(value) - 1) // 2 - 1
+    right -= pairs
+    scaled = np.int64((value << 2 * pairs) >> 1)
+    half = rounding_divide_by_pot(scaled, 1)
+    high_mul = saturating_rounding_doubling_high_mul
+    x = np.asarray(1 << 28, np.int64)
+    for _ in range(5):
+        cube = _saturating_shift_left(high_mul(high_mul(x, x), x), 6)
+        x = _saturating_shift_left(high_mul(np.int64((1 << 28) + (1 << 27)), x) - high_mul(half, cube), 3)
+    result = int(high_mul(x, 1518500250))
+    return (result << -right, 0) if right < 0 else (result, right)

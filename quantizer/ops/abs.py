@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from intaglio.quantizer.ir import Attrs
-from intaglio.quantizer.ops.base import Reals, register
-from intaglio.quantizer.ops.lookup import PiecewiseOperator
+from intaglio.quantizer.ops.base import register
+from intaglio.quantizer.ops.lookup import SIGNED, PiecewiseOperator
+from intaglio.quantizer.realmath import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,10 @@ class Abs(PiecewiseOperator[AbsAttrs]):
 
     name = "Abs"
     attrs = AbsAttrs
+    litert = SIGNED
 
-    def function(self, attrs: Any, x: Reals) -> Reals:
-        return np.asarray(np.abs(x))
+    def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
+        return abs(x)
 
     def slopes(self, attrs: Any) -> tuple[float, float]:
         return 1.0, -1.0

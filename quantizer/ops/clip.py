@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from intaglio.quantizer.ir import Attrs
 from intaglio.quantizer.ops.accumulate import Clamp
-from intaglio.quantizer.ops.base import Context, Reals, register
-from intaglio.quantizer.ops.lookup import PiecewiseOperator
+from intaglio.quantizer.ops.base import Context, register
+from intaglio.quantizer.ops.lookup import ANY_TYPE, PiecewiseOperator
+from intaglio.quantizer.realmath import Arithmetic
 from intaglio.quantizer.requant import Interval
 
 
@@ -27,8 +30,11 @@ class Clip(PiecewiseOperator[ClipAttrs]):
     name = "Clip"
     attrs = ClipAttrs
 
-    def function(self, attrs: Any, x: Reals) -> Reals:
-        return Clamp(attrs.low, attrs.high).apply(x)
+    litert = ANY_TYPE
+
+    def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
+        low = x if attrs.low is None else np.maximum(x, m.number(attrs.low))
+        return low if attrs.high is None else np.minimum(low, m.number(attrs.high))
 
     def slopes(self, attrs: Any) -> tuple[float, float]:
         return 1.0, 1.0

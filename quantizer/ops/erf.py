@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from intaglio.quantizer.ir import Attrs
-from intaglio.quantizer.ops.base import Reals, register
+from intaglio.quantizer.ops.base import register
 from intaglio.quantizer.ops.lookup import UnaryOperator
+from intaglio.quantizer.realmath import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -25,5 +23,5 @@ class Erf(UnaryOperator[ErfAttrs]):
     name = "Erf"
     attrs = ErfAttrs
 
-    def function(self, attrs: Any, x: Reals) -> Reals:
-        return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x), x.dtype)
+    def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
+        return 1 - m.erfc(x)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from intaglio.quantizer.ir import Attrs
-from intaglio.quantizer.ops.base import Reals, register
-from intaglio.quantizer.ops.lookup import UnaryOperator
+from intaglio.quantizer.ops.base import register
+from intaglio.quantizer.ops.lookup import EIGHT_BITS, UnaryOperator
+from intaglio.quantizer.realmath import Arithmetic
+
+_ROOT_OF_2_OVER_PI = 0.7978845608028654
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Gelu(UnaryOperator[GeluAttrs]):
 
     name = "Gelu"
     attrs = GeluAttrs
+    litert = EIGHT_BITS
 
-    def function(self, attrs: Any, x: Reals) -> Reals:
+    def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
         if attrs.approximate:
-            inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-            return np.asarray(0.5 * x * (1 + np.tanh(inner)), x.dtype)
-        erf = np.vectorize(math.erf, otypes=[np.float64])
-        return np.asarray(0.5 * x * (1 + erf(x.astype(np.float64) / math.sqrt(2))), x.dtype)
+            inner = m.number(_ROOT_OF_2_OVER_PI) * (x + m.number(0.044715) * x * x * x)
+            return m.number(0.5) * x * (1 + m.tanh(inner))
+        return m.number(0.5) * x * m.erfc(x * -m.sqrt(m.number(0.5)))
 
     def example_attrs(self) -> list[Any]:
         return [GeluAttrs(), GeluAttrs(approximate=True)]

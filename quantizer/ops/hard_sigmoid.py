@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from intaglio.quantizer.ir import Attrs
-from intaglio.quantizer.ops.base import Reals, register
+from intaglio.quantizer.ops.base import register
 from intaglio.quantizer.ops.lookup import UnaryOperator
+from intaglio.quantizer.realmath import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class HardSigmoid(UnaryOperator[HardSigmoidAttrs]):
 
     name = "HardSigmoid"
     attrs = HardSigmoidAttrs
+    example_scales = (0.047, 1 / 256, -128)
 
-    def function(self, attrs: Any, x: Reals) -> Reals:
-        return np.asarray(np.clip(attrs.alpha * x + attrs.beta, 0, 1), x.dtype)
+    def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
+        line = m.number(attrs.alpha) * x + m.number(attrs.beta)
+        return np.minimum(np.maximum(line, m.number(0)), m.number(1))

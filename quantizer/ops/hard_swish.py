@@ -9,9 +9,10 @@ import numpy as np
 
 from intaglio.quantizer import fixedpoint as fp
 from intaglio.quantizer.fixedpoint import Ints
-from intaglio.quantizer.ir import Attrs, Contract
-from intaglio.quantizer.ops.base import Context, Reals, register
-from intaglio.quantizer.ops.lookup import UnaryOperator, stored_values
+from intaglio.quantizer.ir import Attrs
+from intaglio.quantizer.ops.base import Context, register
+from intaglio.quantizer.ops.lookup import EIGHT_BITS, UnaryOperator, stored_values
+from intaglio.quantizer.realmath import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,12 @@ def _saturating_left_shift16(value: Ints, amount: int) -> Ints:
 def _doubling_high_mul16(a: Ints, b: Ints | int) -> Ints:
     """Saturating (a * b) / 2**15, truncated (`SaturatingDoublingHighMul` of TFLite's hard_swish.h)."""
     product = a * b
-    return np.minimum(np.sign(product) * (np.abs(product) // (1 << 15)), 2**15 - 1)
+    return np.asarray(np.minimum(np.sign(product) * (np.abs(product) // (1 << 15)), 2**15 - 1), np.int64)
 
 
 def _rounding_doubling_high_mul16(a: Ints, b: Ints | int) -> Ints:
     """gemmlowp's saturating rounding doubling high multiplication of int16."""
-    return np.minimum((a * b + (1 << 14)) >> 15, 2**15 - 1)
+    return np.asarray(np.minimum((a * b + (1 << 14)) >> 15, 2**15 - 1), np.int64)
 
 
 @register
@@ -41,13 +42,13 @@ class HardSwish(UnaryOperator[HardSwishAttrs]):
     name = "HardSwish"
     attrs = HardSwishAttrs
 
-    def function(self, attrs: Any, x: Reals) -> Reals:
-        return np.asarray(x * np.clip(x + 3, 0, 6) / 6, x.dtype)
+    litert = EIGHT_BITS
 
-    def table(self, ctx: Context) -> Ints:
-        """Contract `tflite`: the 16-bit fixed-point steps of TFLite's `reference/hard_swish.h`."""
-        if ctx.contract is not Contract.TFLITE:
-            return super().table(ctx)
+    def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
+        return x * np.minimum(np.maximum(x + 3, m.number(0)), m.number(6)) / 6
+
+    def litert_table(self, ctx: Context) -> Ints:
+        """The 16-bit fixed-point steps of TFLite's `reference/hard_swish.h`."""
         x, out = ctx.input(0), ctx.output
         hires = 1.0 / 128.0 * np.float32(x.scale)
         output, output_exponent = fp.quantize_multiplier(float(np.float32(hires) / np.float32(out.scale)))

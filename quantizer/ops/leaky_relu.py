@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from intaglio.quantizer.ir import Attrs
-from intaglio.quantizer.ops.base import Reals, register
-from intaglio.quantizer.ops.lookup import PiecewiseOperator
+from intaglio.quantizer.ops.base import register
+from intaglio.quantizer.ops.lookup import ANY_TYPE, PiecewiseOperator
+from intaglio.quantizer.realmath import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,10 @@ class LeakyRelu(PiecewiseOperator[LeakyReluAttrs]):
 
     name = "LeakyRelu"
     attrs = LeakyReluAttrs
+    litert = ANY_TYPE
 
-    def function(self, attrs: Any, x: Reals) -> Reals:
-        return np.asarray(np.where(x >= 0, x, x.dtype.type(attrs.alpha) * x))
+    def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
+        return np.where(x >= 0, x, m.number(attrs.alpha) * x)
 
     def slopes(self, attrs: Any) -> tuple[float, float]:
         return 1.0, float(attrs.alpha)

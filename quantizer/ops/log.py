@@ -1,4 +1,4 @@
-"""Log: the natural logarithm; inputs at or below 0 give the smallest output."""
+"""Log: the natural logarithm; x below 2**-126 counts as 2**-126."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from intaglio.quantizer.ir import Attrs
-from intaglio.quantizer.ops.base import Reals, register
-from intaglio.quantizer.ops.lookup import UnaryOperator
+from intaglio.quantizer.ops.base import Context, register
+from intaglio.quantizer.ops.lookup import SIGNED, Floats, UnaryOperator
+from intaglio.quantizer.realmath import SMALLEST, Arithmetic
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,16 @@ class LogAttrs(Attrs):
 
 @register
 class Log(UnaryOperator[LogAttrs]):
-    """Input: x. Output: the natural logarithm; inputs at or below 0 give the smallest output."""
+    """Input: x. Output: the natural logarithm; x below 2**-126 counts as 2**-126."""
 
     name = "Log"
     attrs = LogAttrs
+    litert = SIGNED
 
-    def function(self, attrs: Any, x: Reals) -> Reals:
-        return np.asarray(np.log(np.maximum(x, np.finfo(x.dtype).tiny)))
+    def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
+        return m.log(np.maximum(x, m.number(SMALLEST)))
+
+    def litert_function(self, ctx: Context, x: Floats) -> Floats:
+        out = ctx.output
+        lowest = np.float32(out.dtype.low - out.zero_point) * np.float32(out.scale)
+        return np.where(x > 0, super().litert_function(ctx, x), lowest)

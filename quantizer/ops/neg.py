@@ -1,4 +1,4 @@
-"""Neg: the value with its sign turned."""
+"""Neg: -x."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.quantizer.ir import Attrs
-from intaglio.quantizer.ops.base import Reals, register
-from intaglio.quantizer.ops.lookup import UnaryOperator
+from intaglio.quantizer.fixedpoint import Ints
+from intaglio.quantizer.ir import Attrs, Contract, DType
+from intaglio.quantizer.ops.base import Context, limit, register
+from intaglio.quantizer.ops.lookup import PiecewiseOperator, stored_values
+from intaglio.quantizer.realmath import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,25 @@ class NegAttrs(Attrs):
 
 
 @register
-class Neg(UnaryOperator[NegAttrs]):
+class Neg(PiecewiseOperator[NegAttrs]):
     """Input: x. Output: -x."""
 
     name = "Neg"
     attrs = NegAttrs
+    example_scales = (0.031, 0.031, -7)
+    litert = frozenset({DType.INT8})
 
-    def function(self, attrs: Any, x: Reals) -> Reals:
-        return np.asarray(-x)
+    def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
+        return -x
+
+    @limit
+    def litert_scales(self, ctx: Context) -> bool:
+        """In contract tflite, input and output share scale and zero point (LiteRT turns the sign of the integers)."""
+        return ctx.contract is not Contract.TFLITE or ctx.input(0).qparams == ctx.output.qparams
+
+    def slopes(self, attrs: Any) -> tuple[float, float]:
+        return -1.0, -1.0
+
+    def litert_table(self, ctx: Context) -> Ints:
+        """The negated integer whatever the zero point; -128 stays."""
+        return np.asarray((-stored_values(ctx.input(0)) + 128) % 256 - 128, np.int64)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from intaglio.quantizer.ir import Attrs
-from intaglio.quantizer.ops.base import Reals, register
+from intaglio.quantizer.ops.base import register
 from intaglio.quantizer.ops.lookup import UnaryOperator
+from intaglio.quantizer.realmath import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -24,5 +23,5 @@ class Sin(UnaryOperator[SinAttrs]):
     name = "Sin"
     attrs = SinAttrs
 
-    def function(self, attrs: Any, x: Reals) -> Reals:
-        return np.asarray(np.sin(x))
+    def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
+        return m.sin(x)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from intaglio.quantizer.ir import Attrs
-from intaglio.quantizer.ops.base import Reals, register
+from intaglio.quantizer.ops.base import register
 from intaglio.quantizer.ops.lookup import UnaryOperator
+from intaglio.quantizer.realmath import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -24,5 +25,5 @@ class Softplus(UnaryOperator[SoftplusAttrs]):
     name = "Softplus"
     attrs = SoftplusAttrs
 
-    def function(self, attrs: Any, x: Reals) -> Reals:
-        return np.asarray(np.logaddexp(x, 0), x.dtype)
+    def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
+        return np.maximum(x, m.number(0)) + m.log(1 + m.exp(-abs(x)))
