@@ -8,7 +8,7 @@ on both sides of each step. Where no multiplier passes, the steps themselves bec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 
@@ -217,6 +217,24 @@ def _fits(largest: int, multiplier: int, shift: int, method: Method) -> bool:
         return high < 2**31 and largest < 2**32 and largest * (high + 1) + (1 << (shift - 31)) < 2**63
     room = 31 if method is Method.MUL32 else 63
     return multiplier < 2**31 and largest * multiplier + (1 << shift >> 1) < 2**room
+
+
+def lifted(definition: AffineMap, interval: Interval) -> tuple[AffineMap, int]:
+    """Move a division by a whole number to accumulators that are not negative.
+
+    Halves of both signs round upwards, which no inexact multiplier does; of non-negative accumulators alone a
+    slightly large one does.
+
+    Returns:
+        (a map, an integer) such that the map of accumulator + integer is the definition of the accumulator; the
+        definition itself and 0 where that gains nothing.
+    """
+    divisor = definition.scale.denominator
+    # An odd divisor leaves no halves; a power of two is exact.
+    if definition.scale.numerator != 1 or divisor % 2 or divisor & (divisor - 1) == 0 or interval[0] >= 0:
+        return definition, 0
+    steps = -(interval[0] // divisor)
+    return replace(definition, zero_point=definition.zero_point - steps), steps * divisor
 
 
 def product_scale(numerators: Sequence[float], denominators: Sequence[float]) -> Fraction:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
+from intaglio.quantizer.errors import ProofError
 from intaglio.quantizer.fixedpoint import AffineMap, Ints
 from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, TensorType
 from intaglio.quantizer.ops import accumulate as acc
 from intaglio.quantizer.ops.base import Context, Operator, Reals, Variant, limit, register
 from intaglio.quantizer.ops.build import quantised, single
 from intaglio.quantizer.ops.pool import pool_lead, pool_shape, window_counts
-from intaglio.quantizer.requant import Interval, Requant, exact_requant, product_scale
+from intaglio.quantizer.requant import Interval, Requant, exact_requant, lifted, product_scale
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,16 @@ class AverageParams:
 
     Attributes:
         counts: the distinct numbers of image pixels that windows cover, ascending.
-        offset: per count, added to the sum of the stored integers (contracts `exact` and `onnx`).
-        requants: per count, sum to output; empty in contract `tflite`, whose kernel divides.
-        low, high: the clip.
+        offset: per count, added to the sum of the stored integers.
+        away: per count, whether halves round away from zero: negative sums are lowered by 1, so that what rounds
+            halves up rounds them down.
+        requants: per count, sum to output.
     """
 
     counts: tuple[int, ...]
     offset: tuple[int, ...]
+    away: tuple[bool, ...]
     requants: tuple[Requant, ...]
-    low: int
-    high: int
 
 
 @register
@@ -91,20 +93,26 @@ class AveragePool2D(Operator[AveragePool2DAttrs, AverageParams]):
         a: AveragePool2DAttrs = ctx.node.attrs
         x = ctx.input(0)
         counts = tuple(int(c) for c in np.unique(window_counts(x.shape, a)))
-        low, high = a.clamp.integers(ctx.output, ctx.contract)
-        if ctx.contract is Contract.TFLITE:
-            return AverageParams(counts, (0,) * len(counts), (), low, high)
+        tflite = ctx.contract is Contract.TFLITE
         first, last = ctx.ranges[0]
-        offset = tuple(-n * x.zero_point for n in counts)
-        requants = tuple(
-            exact_requant([m], [(n * first + o, n * last + o)], str(ctx.node))
-            for n, o, m in zip(counts, offset, self._maps(ctx, counts), strict=True)
-        )
-        return AverageParams(counts, offset, requants, low, high)
+        # LiteRT averages the stored integers, as both sides have one zero point. An odd count has no halves.
+        away = tuple(tflite and n % 2 == 0 for n in counts)
+        offsets, requants = [], []
+        for n, down, definition in zip(counts, away, self._maps(ctx, counts), strict=True):
+            offset = 0 if tflite else -n * x.zero_point
+            low, high = n * first + offset - down, n * last + offset
+            raised, lift = lifted(definition, (low, high))
+            offsets.append(offset + lift)
+            requants.append(exact_requant([raised], [(low + lift, high + lift)], str(ctx.node)))
+            if requants[-1].wide:
+                raise ProofError(str(ctx.node), f"the sum of {n} integers may exceed int32", "pool in two steps")
+        return AverageParams(counts, tuple(offsets), away, tuple(requants))
 
     def _maps(self, ctx: Context, counts: Sequence[int]) -> list[AffineMap]:
         a: AveragePool2DAttrs = ctx.node.attrs
         low, high = a.clamp.integers(ctx.output, ctx.contract)
+        if ctx.contract is Contract.TFLITE:
+            return [AffineMap(Fraction(1, n), 0, low, high) for n in counts]
         ratio = product_scale((ctx.input(0).scale,), (ctx.output.scale,))
         return [
             AffineMap(
@@ -129,19 +137,18 @@ class AveragePool2D(Operator[AveragePool2DAttrs, AverageParams]):
         out = np.empty_like(total)
         for i, n in enumerate(params.counts):
             where = counts == n
-            part = total[0, where] + params.offset[i]
-            if params.requants:
-                out[0, where] = params.requants[i].apply(part)
-            else:
-                # Half away from zero, as the quotient of C truncates.
-                rounded = np.sign(part) * ((np.abs(part) + n // 2) // n)
-                out[0, where] = np.clip(rounded, params.low, params.high)
+            part = total[0, where]
+            lowered = part - (part < 0) if params.away[i] else part
+            out[0, where] = params.requants[i].apply(lowered + params.offset[i])
         return [out]
 
     def define(self, ctx: Context, inputs: Sequence[Ints | None]) -> list[Ints]:
-        if ctx.contract is Contract.TFLITE:
-            return super().define(ctx, inputs)
         assert inputs[0] is not None
+        if ctx.contract is Contract.TFLITE:
+            total, counts = self._sums(ctx, inputs[0])
+            half = counts[:, :, None] // 2
+            rounded = np.sign(total) * ((np.abs(total) + half) // counts[:, :, None])
+            return [np.clip(rounded, *ctx.node.attrs.clamp.integers(ctx.output, ctx.contract))]
         total, counts = self._sums(ctx, inputs[0] - ctx.input(0).zero_point)
         out = np.empty_like(total)
         present = [int(n) for n in np.unique(counts)]
@@ -150,7 +157,12 @@ class AveragePool2D(Operator[AveragePool2DAttrs, AverageParams]):
         return [out]
 
     def output_ranges(self, ctx: Context, params: AverageParams) -> tuple[Interval, ...]:
-        return ((params.low, params.high),)
+        first, last = ctx.ranges[0]
+        ends = [
+            rq.range([(n * first + o - down, n * last + o)])
+            for n, o, down, rq in zip(params.counts, params.offset, params.away, params.requants, strict=True)
+        ]
+        return ((min(low for low, _ in ends), max(high for _, high in ends)),)
 
     def examples(self) -> Iterator[Graph]:
         cases = [

@@ -35,7 +35,8 @@ def window_counts(shape: Sequence[int], attrs: Any) -> Ints:
 
 
 def pool_lead(k: Kernel) -> tuple[int | None, ...]:
-    """A pixel's channels are made one after the other, so its own window must outlive its writing."""
-    reads = acc.window_reads(k.attrs.kernel, k.attrs.stride, k.attrs.pads, k.x.shape, k.y.shape) * k.x.dtype.bytes
-    ends = (np.arange(len(reads)) + 1) * k.y.shape[3] * k.y.dtype.bytes
-    return (max(streaming_lead(ends, reads), int(np.max(ends - reads))),)
+    """Each output is written when its window has been read; the channels of a pixel follow each other."""
+    first = acc.window_reads(k.attrs.kernel, k.attrs.stride, k.attrs.pads, k.x.shape, k.y.shape)
+    reads = (first[:, None] + np.arange(k.y.shape[3])).ravel() * k.x.dtype.bytes
+    ends = (np.arange(len(reads)) + 1) * k.y.dtype.bytes
+    return (streaming_lead(ends, reads),)

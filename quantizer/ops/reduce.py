@@ -17,7 +17,7 @@ from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, TensorTyp
 from intaglio.quantizer.ops import accumulate as acc
 from intaglio.quantizer.ops.base import Context, Kernel, Operator, Reals, Variant, limit, streaming_lead
 from intaglio.quantizer.ops.build import quantised, single
-from intaglio.quantizer.requant import Interval, Requant, exact_requant
+from intaglio.quantizer.requant import Interval, Requant, exact_requant, lifted
 
 
 @dataclass(frozen=True)
@@ -142,14 +142,17 @@ class SumOperator(Operator[A, SumParams]):
         x, n = ctx.input(0), self.terms(ctx)
         low, high = ctx.ranges[0]
         interval = (n * (low - x.zero_point), n * (high - x.zero_point))
-        parts = max(abs(n * v) + abs(n * x.zero_point) for v in (low, high))
+        # Twice: a division may be lifted above zero.
+        parts = 2 * max(abs(n * v) + abs(n * x.zero_point) for v in (low, high))
         if parts > fp.INT32_HIGH:
             raise ProofError(str(ctx.node), f"the sum of {n} integers may exceed int32", "reduce fewer at a time")
+        lift = 0
         if ctx.contract is Contract.TFLITE:
             requant = self.tflite(ctx, n)
         else:
-            requant = exact_requant([self._map(ctx)], [interval], str(ctx.node))
-        return SumParams(make_loops(x.shape, ctx.node.attrs.axes), -n * x.zero_point, requant)
+            raised, lift = lifted(self._map(ctx), interval)
+            requant = exact_requant([raised], [(interval[0] + lift, interval[1] + lift)], str(ctx.node))
+        return SumParams(make_loops(x.shape, ctx.node.attrs.axes), lift - n * x.zero_point, requant)
 
     def evaluate(self, ctx: Context, params: SumParams, inputs: Sequence[Ints | None]) -> list[Ints]:
         assert inputs[0] is not None
