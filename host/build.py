@@ -22,6 +22,8 @@ from intaglio.host.protocol import CODEC_FLAGS, generate_codec
 from intaglio.host.toolchain import STRICT_WARNINGS, find_program
 from intaglio.quantizer.errors import DoesNotFitError, OutputError, ToolError
 
+_UNKNOWN_STACK_BYTES = 1024
+
 PLATFORM = Path(boards_package.__file__).resolve().parent
 FIRMWARE = PLATFORM.parent / "firmware"
 
@@ -44,12 +46,15 @@ class FirmwareImage:
     float_report: FloatReport
 
 
-def build_firmware(libraries: Sequence[Path], board: Board, out: Path) -> FirmwareImage:
+def build_firmware(
+    libraries: Sequence[Path], board: Board, out: Path, *, program: Sequence[Path] = ()
+) -> FirmwareImage:
     """Build firmware with PlatformIO.
 
     Args:
         libraries: folders written by `intaglio compile`, for the board's core; none builds a bare agent.
-        out: build folder; what is there of an earlier build is used again.
+        out: build folder; what is there of an earlier build is used again. Builds side by side want one each.
+        program: sources with a `main` to build on the HAL instead of the agent's.
 
     Raises:
         ToolError: a tool is missing, or the build failed.
@@ -64,7 +69,7 @@ def build_firmware(libraries: Sequence[Path], board: Board, out: Path) -> Firmwa
     try:
         generated = out / "generated"
         generated.mkdir(parents=True, exist_ok=True)
-        plan = _plan(opened, board, generated)
+        plan = _plan(opened, board, generated, program)
         _write(out / "build.json", json.dumps(plan, indent=1))
         (out / "boards").mkdir(exist_ok=True)
         _write(out / "boards" / f"{board.name}.json", json.dumps(_board_json(board, out / "build.json")))
@@ -114,12 +119,13 @@ def _render(name: str, **values: Any) -> str:
     return env.get_template(name).render(**values)
 
 
-def _plan(libraries: Sequence[Library], board: Board, generated: Path) -> dict[str, Any]:
+def _plan(libraries: Sequence[Library], board: Board, generated: Path, program: Sequence[Path]) -> dict[str, Any]:
     """Generate the board's and the models' files; list every source with its flags."""
     irqs = max(board.serial.irq, board.time.irq or 0) + 1
     steps = [*board.clock.setup, *board.serial.setup, *board.watchdog.setup]
     _write(generated / "board.h", _render("board.h.j2", b=board, irqs=irqs, steps=steps))
-    _write(generated / "board.ld", _render("board.ld.j2", b=board, stack=board.stack_bytes))
+    stack = board.stack_bytes + max(map(_model_stack, libraries), default=0)
+    _write(generated / "board.ld", _render("board.ld.j2", b=board, stack=stack))
     _write(generated / "models.h", _render("models.h.j2", libraries=libraries))
     _write(generated / "models.c", _render("models.c.j2", libraries=libraries))
     codec = generate_codec(generated / "codec")
@@ -132,6 +138,9 @@ def _plan(libraries: Sequence[Library], board: Board, generated: Path) -> dict[s
         hal / f"time_{board.time.driver}.c",
         hal / f"watchdog_{board.watchdog.driver}.c",
     ]
+    application = [FIRMWARE / "main.c", *sorted(agent.glob("*.c"))]
+    if board.boot is not None:
+        drivers.append(FIRMWARE / "boot" / board.boot.source)
     cc = find_program("arm-none-eabi-gcc")
     core = [
         *board.core.cflags,
@@ -145,7 +154,7 @@ def _plan(libraries: Sequence[Library], board: Board, generated: Path) -> dict[s
     include = [f"-I{generated}", f"-I{agent}", f"-I{hal}", "-isystem", str(generated / "codec")]
     own = [*core, "-Os", *STRICT_WARNINGS, *include, *CODEC_FLAGS]
     groups: list[dict[str, Any]] = [
-        {"flags": own, "sources": [str(p) for p in (FIRMWARE / "main.c", *drivers, *sorted(agent.glob("*.c")))]},
+        {"flags": own, "sources": [str(p.absolute()) for p in (*drivers, *(program or application))]},
         {
             "flags": [*core, "-Os", *include, *CODEC_FLAGS, "-w"],
             "sources": [str(p) for p in codec if p.suffix == ".c"],
@@ -156,7 +165,7 @@ def _plan(libraries: Sequence[Library], board: Board, generated: Path) -> dict[s
         },
     ]
     groups += [
-        {"flags": [*core, *x.cflags, *STRICT_WARNINGS], "sources": [str(s.absolute()) for s in x.sources]}
+        {"flags": [*core, "-O2", *x.cflags, *STRICT_WARNINGS], "sources": [str(s.absolute()) for s in x.sources]}
         for x in libraries
     ]
     script, runtime = generated / "board.ld", integer_libgcc(cc, board.core.cflags, generated)
@@ -182,7 +191,15 @@ def _plan(libraries: Sequence[Library], board: Board, generated: Path) -> dict[s
         "link_flags": flags,
         "link_tail": tail,
         "link_inputs": [str(script), str(runtime)],
+        "boot_stage": board.boot is not None,
     }
+
+
+def _model_stack(library: Library) -> int:
+    """The worst-case stack of a library's functions, bytes, a multiple of 8; a guess where its manifest has none."""
+    manifest = library.folder / f"{library.name}.json"
+    known = json.loads(manifest.read_text(encoding="utf-8")).get("stack_bytes") if manifest.exists() else None
+    return (int(known or _UNKNOWN_STACK_BYTES) + 7) // 8 * 8
 
 
 def integer_libgcc(cc: str, flags: Sequence[str], out: Path) -> Path:

@@ -38,19 +38,29 @@ class Simulation:
         elf: its firmware; the newest one under build/firmware/BOARD when not given.
         icount: tie the board's time to the instructions it executes (one nanosecond each), so that runs repeat.
         pty: offer the serial line as a pseudo-terminal instead of a socket.
+        paused: do not run before `resume`, so that whoever connects first misses nothing.
 
     Attributes:
         address: `socket://127.0.0.1:PORT`, once started.
         pty_path: of the pseudo-terminal; None without.
     """
 
-    def __init__(self, board: Board | str, elf: Path | None = None, *, icount: bool = False, pty: bool = False) -> None:
+    def __init__(
+        self,
+        board: Board | str,
+        elf: Path | None = None,
+        *,
+        icount: bool = False,
+        pty: bool = False,
+        paused: bool = False,
+    ) -> None:
         self.board = load_board(board) if isinstance(board, str) else board
         self.elf = elf or newest_elf(self.board.name)
         self.address = ""
         self.pty_path: str | None = None
         self._icount = icount
         self._pty = pty
+        self._paused = paused
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -94,6 +104,8 @@ class Simulation:
         ]
         if self._icount:
             command += ["-icount", "shift=0,sleep=off"]
+        if self._paused:
+            command += ["-S"]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -141,6 +153,12 @@ class Simulation:
         assert self._folder is not None
         with Monitor(Path(self._folder.name) / "qmp", self._alive) as qmp:
             qmp.command("system_reset")
+
+    def resume(self) -> None:
+        """Let a board run that was started paused."""
+        assert self._folder is not None
+        with Monitor(Path(self._folder.name) / "qmp", self._alive) as qmp:
+            qmp.command("cont")
 
     def wait(self) -> None:
         """Return when the simulator ends."""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from SCons.Script import AlwaysBuild, Default, DefaultEnvironment
 
+from intaglio.host.bootsum import seal_boot_stage
+
 env = DefaultEnvironment()
 plan = json.loads(Path(env.BoardConfig().get("build.plan")).read_text(encoding="utf-8"))
 
@@ -21,9 +23,9 @@ env.Replace(
     CPPDEFINES=[],
     CPPPATH=[],
     LIBS=[],
-    LINKFLAGS=plan["link_flags"],
+    LINKFLAGS=[shlex.quote(flag) for flag in plan["link_flags"]],
     # Archives have to follow the objects.
-    LINKCOM="$LINK -o $TARGET $LINKFLAGS $SOURCES " + " ".join(plan["link_tail"]),
+    LINKCOM="$LINK -o $TARGET $LINKFLAGS $SOURCES " + " ".join(map(shlex.quote, plan["link_tail"])),
 )
 
 objects = []
@@ -35,6 +37,8 @@ for index, group in enumerate(plan["groups"]):
 
 elf = env.Program(str(Path(env.subst("$BUILD_DIR")) / "firmware.elf"), objects)
 env.Depends(elf, plan["link_inputs"])
+if plan["boot_stage"]:
+    env.AddPostAction(elf, lambda target, source, env: seal_boot_stage(Path(target[0].get_abspath())))
 binary = env.Command("$BUILD_DIR/firmware.bin", elf, "$OBJCOPY -O binary $SOURCE $TARGET")
 ihex = env.Command("$BUILD_DIR/firmware.hex", elf, "$OBJCOPY -O ihex $SOURCE $TARGET")
 AlwaysBuild(env.Alias("buildprog", [elf, binary, ihex]))

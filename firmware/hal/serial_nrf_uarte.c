@@ -1,5 +1,6 @@
-/* UARTE of the nRF52 (nRF52840 Product Specification, 6.34): EasyDMA into one byte at a time, so that every
- * byte reaches the ring as it arrives. */
+/* UARTE of the nRF52 (nRF52840 Product Specification, 6.34). Reception by EasyDMA of one byte at a time, so
+ * that every byte reaches the ring as it arrives; between the end of one and the start of the next the
+ * peripheral's FIFO takes what comes. */
 #include "board.h"
 #include "hal.h"
 #include "mmio.h"
@@ -10,7 +11,6 @@
 #define ENDRX REG(HAL_SERIAL_BASE + 0x110u)
 #define ENDTX REG(HAL_SERIAL_BASE + 0x120u)
 #define EVENT_ERROR REG(HAL_SERIAL_BASE + 0x124u)
-#define SHORTS REG(HAL_SERIAL_BASE + 0x200u)
 #define INTENSET REG(HAL_SERIAL_BASE + 0x304u)
 #define ERRORSRC REG(HAL_SERIAL_BASE + 0x480u)
 #define ENABLE REG(HAL_SERIAL_BASE + 0x500u)
@@ -22,8 +22,15 @@
 #define TXPTR REG(HAL_SERIAL_BASE + 0x544u)
 #define TXMAXCNT REG(HAL_SERIAL_BASE + 0x548u)
 
+#define ENABLE_UARTE 8u
+#define INT_ENDRX (1u << 4)
+#define INT_ERROR (1u << 9)
+#define ERROR_OVERRUN 1u
+
+/* BAUDRATE counts 16 MHz in units of 2^-32, in steps of 2^12. */
 #define BAUD_SETTING ((uint32_t)(((((uint64_t)HAL_BAUD << 32) / 16000000u) + 0x800u) & 0xFFFFF000u))
 
+/* EasyDMA reads and writes RAM only. */
 static volatile uint8_t received;
 static volatile uint8_t sent;
 
@@ -31,13 +38,13 @@ void serial_start(void) {
     PSELTXD = HAL_SERIAL_TX_PIN;
     PSELRXD = HAL_SERIAL_RX_PIN;
     BAUDRATE = BAUD_SETTING;
-    ENABLE = 8u;
+    ENABLE = ENABLE_UARTE;
     RXPTR = (uint32_t)(uintptr_t)&received;
     RXMAXCNT = 1u;
     TXPTR = (uint32_t)(uintptr_t)&sent;
     TXMAXCNT = 1u;
-    SHORTS = 1u << 5; /* ENDRX starts the next reception: the peripheral's FIFO bridges the gap */
-    INTENSET = (1u << 4) | (1u << 9);
+    ENDRX = 0u;
+    INTENSET = INT_ENDRX | INT_ERROR;
     irq_enable(HAL_SERIAL_IRQ);
     STARTRX = 1u;
 }
@@ -52,14 +59,17 @@ void serial_write(uint8_t byte) {
 
 void hal_serial_irq(void) {
     if (ENDRX) {
+        const uint8_t byte = received;
         ENDRX = 0u;
-        serial_ring_put(received);
+        STARTRX = 1u;
+        serial_ring_put(byte);
     }
     if (EVENT_ERROR) {
+        const uint32_t source = ERRORSRC;
         EVENT_ERROR = 0u;
-        if (ERRORSRC & 1u) {
+        ERRORSRC = source;
+        if (source & ERROR_OVERRUN) {
             serial_ring_lost(1);
         }
-        ERRORSRC = 0xFu;
     }
 }

@@ -15,6 +15,7 @@ void fault_record(const uint32_t *frame, uint32_t exc_return);
 void default_handler(void);
 
 #define PAINT 0xA5A5A5A5u
+#define EXCEPTION_NMI 2u /* wired to the watchdog, where to anything */
 #define FAULT_MAGIC 0x46415531u
 
 /* Kept over a reset: start-up does not clear it. */
@@ -33,7 +34,7 @@ __attribute__((section(".vectors"), used)) static const struct {
 } vectors = {
     ld_stack_top,
     {
-        reset_handler, default_handler, fault_handler, fault_handler, fault_handler, fault_handler, fault_handler,
+        reset_handler, fault_handler, fault_handler, fault_handler, fault_handler, fault_handler, fault_handler,
         0, 0, 0, default_handler, default_handler, 0, default_handler, HAL_SYSTICK_HANDLER,
     },
     {
@@ -78,9 +79,12 @@ __attribute__((used)) void start_c(void) {
     hal_reset();
 }
 
+/* A stack that has overflowed is of no use to the handler: it starts at the top again. */
 __attribute__((naked)) void fault_handler(void) {
     __asm__ volatile("mov r1, lr\n"
                      "mrs r0, msp\n"
+                     "ldr r2, =ld_stack_top\n"
+                     "mov sp, r2\n"
                      "ldr r2, =fault_record\n"
                      "bx r2\n"
                      ".ltorg\n");
@@ -88,8 +92,13 @@ __attribute__((naked)) void fault_handler(void) {
 
 __attribute__((used)) void fault_record(const uint32_t *frame, uint32_t exc_return) {
     struct hal_fault *f = &last.fault;
+    uint32_t exception;
+    __asm__ volatile("mrs %0, ipsr" : "=r"(exception));
     *f = (struct hal_fault){
-        .kind = HAL_FAULT_HARD, .sp = (uint32_t)(uintptr_t)frame, .exc_return = exc_return};
+        .kind = exception == EXCEPTION_NMI ? HAL_FAULT_WATCHDOG : HAL_FAULT_HARD,
+        .sp = (uint32_t)(uintptr_t)frame,
+        .exc_return = exc_return,
+    };
     if (frame >= ld_stack_bottom && frame + 8 <= ld_stack_top) {
         f->r0 = frame[0];
         f->r1 = frame[1];

@@ -1,4 +1,4 @@
-/* SysTick, one interrupt a millisecond; DWT's cycle counter where the core has one. */
+/* SysTick, one interrupt in ten milliseconds; DWT's cycle counter where the core has one. */
 #include "board.h"
 #include "clock.h"
 #include "hal.h"
@@ -9,48 +9,58 @@
 #define CVR REG(0xE000E018u)
 #define ICSR REG(0xE000ED04u)
 
-#define PERIOD (HAL_CLOCK_HZ / 1000u)
+#define CSR_ENABLE 1u
+#define CSR_INTERRUPT 2u
+#define CSR_CORE_CLOCK 4u
+#define ICSR_SYSTICK_PENDING (UINT32_C(1) << 26)
 
-static volatile uint32_t low;
-static volatile uint32_t high;
+#define DEMCR REG(0xE000EDFCu)
+#define DEMCR_TRCENA (UINT32_C(1) << 24)
+#define DWT_CTRL REG(0xE0001000u)
+#define DWT_CTRL_CYCCNTENA 1u
+#define DWT_CYCCNT REG(0xE0001004u)
+#define DWT_LAR REG(0xE0001FB0u) /* the Cortex-M7 locks its DWT; others ignore the write */
+#define DWT_UNLOCK 0xC5ACCE55u
+
+#define TICK_US 10000u
+#define CYCLES_PER_US (HAL_CLOCK_HZ / 1000000u)
+#define PERIOD (CYCLES_PER_US * TICK_US)
+_Static_assert(PERIOD <= 0x1000000u, "SysTick has 24 bits");
+
+static uint64_t ticks;
 
 void clock_start(void) {
     RVR = PERIOD - 1u;
     CVR = 0u;
-    CSR = 7u;
+    CSR = CSR_CORE_CLOCK | CSR_INTERRUPT | CSR_ENABLE;
 #if HAL_CYCLE_COUNTER
-    REG(0xE000EDFCu) |= UINT32_C(1) << 24; /* DEMCR.TRCENA */
-    REG(0xE0001004u) = 0u;
-    REG(0xE0001000u) |= 1u;
+    DEMCR |= DEMCR_TRCENA;
+    DWT_LAR = DWT_UNLOCK;
+    DWT_CYCCNT = 0u;
+    DWT_CTRL |= DWT_CTRL_CYCCNTENA;
 #endif
 }
 
 void hal_time_irq(void) {
-    low++;
-    if (low == 0u) {
-        high++;
-    }
+    ticks++;
 }
 
 uint64_t hal_time_us(void) {
-    uint32_t seen, upper, value, pending;
-    do {
-        upper = high;
-        seen = low;
-        value = CVR;
-        pending = ICSR & (UINT32_C(1) << 26);
-        if (pending) {
-            value = CVR;
-        }
-    } while (seen != low || upper != high);
-    /* A wrap whose interrupt has not run yet counts for a millisecond. */
-    const uint64_t ms = (((uint64_t)upper << 32) | seen) + (pending ? 1u : 0u);
-    return ms * 1000u + (uint32_t)(PERIOD - 1u - value) / (HAL_CLOCK_HZ / 1000000u);
+    const uint32_t masked = irq_mask();
+    uint64_t whole = ticks;
+    uint32_t left = CVR;
+    if (ICSR & ICSR_SYSTICK_PENDING) {
+        /* It has wrapped, before the first look or after: the second look is surely after. */
+        whole++;
+        left = CVR;
+    }
+    irq_restore(masked);
+    return whole * TICK_US + (PERIOD - 1u - left) / CYCLES_PER_US;
 }
 
 uint32_t hal_cycles(void) {
 #if HAL_CYCLE_COUNTER
-    return REG(0xE0001004u);
+    return DWT_CYCCNT;
 #else
     return 0u;
 #endif
