@@ -16,6 +16,13 @@ from intaglio.quantizer.reference import surviving
 Array = NDArray[Any]
 
 
+def tensors_by_name(interpreter: Interpreter) -> dict[str, dict[str, Any]]:
+    """LiteRT's tensors by the names that our frontend gives them: numbered where the file does not name them apart."""
+    details = interpreter.get_tensor_details()
+    numbered = {f"{d['name'] or 'tensor'}:{d['index']}": d for d in details}
+    return {**numbered, **{d["name"]: d for d in details if d["name"]}}
+
+
 def run_litert(
     path: Path, graph: Graph, samples: Sequence[Sequence[Array]], tensors: Sequence[str]
 ) -> list[tuple[str, list[Array]]]:
@@ -36,7 +43,7 @@ def run_litert(
         experimental_preserve_all_tensors=True,
     )
     interpreter.allocate_tensors()
-    details = {d["name"]: d for d in interpreter.get_tensor_details() if d["name"]}
+    details = tensors_by_name(interpreter)
     inputs = interpreter.get_input_details()
     wanted = [t for t in tensors if t in details and _comparable(tuple(details[t]["shape"]), t, graph)]
     result: dict[str, list[Array]] = {t: [] for t in wanted}

@@ -10,6 +10,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
+from intaglio.host.litert import tensors_by_name
 from intaglio.quantizer.frontends import load_model
 from intaglio.quantizer.frontends.tflite import read
 from intaglio.quantizer.ir import Graph, verify
@@ -62,8 +63,10 @@ class Pair:
         verify(graph, "frontend")
         self.graph = lower(graph)
         self.ours = Evaluator(self.graph, Mode.INTEGER)
+        # LiteRT reads constants from the caller's buffer, which must live as long as it does.
+        self._model = model
         self.theirs = interpreter(model)
-        self.by_name = {d["name"]: d for d in self.theirs.get_tensor_details() if d["name"]}
+        self.by_name = tensors_by_name(self.theirs)
 
     def run(self, sample: Sequence[Array]) -> None:
         """Assert that every tensor that both engines know is equal.
