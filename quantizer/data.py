@@ -14,7 +14,11 @@ Values are reals, as the model takes them; integers are converted. Images are sc
 from __future__ import annotations
 
 import csv
+import lzma
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -31,6 +35,23 @@ Array = NDArray[Any]
 Sample = list[NDArray[np.float64]]
 Rows = Iterator[tuple[Sequence[Array], int | None]]
 
+# What zipfile, zlib, lzma and numpy's heading parser raise on damaged files.
+DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    SyntaxError,
+    ArithmeticError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    tokenize.TokenError,
+    struct.error,
+)
 LABELS = ("y", "labels")
 IMAGE_SUFFIXES = frozenset({".bmp", ".png", ".jpg", ".jpeg", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 
@@ -127,14 +148,15 @@ def _single(path: Path, inputs: Inputs) -> TensorType:
 
 
 def _unreadable(path: Path, error: Exception) -> CalibrationError:
-    return CalibrationError(str(path), f"cannot be read ({error or type(error).__name__})", "write the file again")
+    what = str(error) or type(error).__name__
+    return CalibrationError(str(path), f"cannot be read ({what})", "write the file again")
 
 
 def _npy(path: Path, inputs: Inputs) -> Callable[[], Rows]:
     _single(path, inputs)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGED as error:
         raise _unreadable(path, error) from error
     if array.ndim == 0:
         raise CalibrationError(str(path), "holds a single number", "give an array with a leading axis of samples")
@@ -155,7 +177,7 @@ def _npz(path: Path, inputs: Inputs) -> Callable[[], Rows]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {m.name: m for m in (_heading(archive, n) for n in archive.namelist())}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except DAMAGED as error:
         raise _unreadable(path, error) from error
     chosen = [_choose(path, members, name, kind, alone=len(inputs) == 1) for name, kind in inputs]
     counts = {m.shape[0] for m in chosen}
@@ -171,7 +193,7 @@ def _npz(path: Path, inputs: Inputs) -> Callable[[], Rows]:
                 columns = [_stream(archive, m) for m in chosen]
                 labels = iter(lambda: None, 0) if label is None else (int(v) for v in _stream(archive, label))
                 yield from zip(zip(*columns, strict=True), labels, strict=False)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        except DAMAGED as error:
             raise _unreadable(path, error) from error
 
     return rows
@@ -266,7 +288,7 @@ def _folder(path: Path, inputs: Inputs, pixels: tuple[float, float]) -> Callable
                 else:
                     assert read is not None
                     value = read(file)
-            except (OSError, ValueError, EOFError, SyntaxError) as error:
+            except DAMAGED as error:
                 raise _unreadable(file, error) from error
             yield (value,), label
 

@@ -70,12 +70,20 @@ class Histogram:
         """Mean of each element."""
         return self.sum / max(self.samples, 1)
 
-    def bins(self) -> tuple[Reals, Reals]:
-        """Return (centres, counts) of the bins that hold something; the outer centres lie within [low, high]."""
-        used = np.flatnonzero(self._counts)
-        width = 2 * self._limit / BINS
-        centres = np.clip((used - BINS // 2 + 0.5) * width, self.low, self.high)
-        return centres, self._counts[used].astype(np.float64)
+    def bins(self, merged: int = 1, *, zeros: bool = True) -> tuple[Reals, Reals]:
+        """Return (centres, counts) of the bins that hold something, the outer centres within [low, high].
+
+        Args:
+            merged: how many neighbours count as one; a power of two.
+            zeros: whether to count the bin that begins at 0.
+        """
+        counts = self._counts.reshape(-1, merged).sum(axis=1)
+        if not zeros:
+            counts[len(counts) // 2] = 0
+        used = np.flatnonzero(counts)
+        width = 2 * self._limit / len(counts)
+        centres = np.clip((used - len(counts) // 2 + 0.5) * width, self.low, self.high)
+        return centres, counts[used].astype(np.float64)
 
     def merge(self, other: Histogram) -> Histogram:
         """The histogram of both tensors' values; without means."""
@@ -156,13 +164,19 @@ def mse(histogram: Histogram, low: float, high: float, levels: int, symmetric: b
 
 
 def kl(histogram: Histogram, low: float, high: float, levels: int, symmetric: bool) -> Range:
-    """The threshold t, in hundredths, of the range [max(low, -t), min(high, t)] with the least divergence
-    Kullback-Leibler(clipped distribution || the same in `levels` bars, each spread over the bins it covers)."""
-    centres, counts = histogram.bins()
+    """The range [max(low, -t), min(high, t)] that loses the least information, t in hundredths of the largest.
+
+    Loss is the divergence Kullback-Leibler(P || Q) of P, the distribution with what lies outside piled onto its
+    ends, from Q, the distribution inside in `levels` bars, each spread evenly over the bins it covers. Zeros
+    are left out: every scale represents them exactly, and a ReLU's pile of them would drown the rest. What
+    chance alone contributes, (bins - bars) / (2 * values) on average, is subtracted, so that few samples do
+    not speak for narrow ranges.
+    """
+    centres, counts = histogram.bins(merged=4, zeros=False)
     largest = max(-low, high)
     best, least = (low, high), np.inf
     for fraction in np.arange(100, 9, -1) / 100.0:
-        t = largest * fraction
+        t = largest * float(fraction)
         lo, hi = max(low, -t), min(high, t)
         inside = (centres >= lo) & (centres <= hi)
         if not inside.any():
@@ -175,8 +189,9 @@ def kl(histogram: Histogram, low: float, high: float, levels: int, symmetric: bo
         total = np.bincount(bars, kept, levels)
         filled = np.bincount(bars, minlength=levels)
         q = (total / np.maximum(filled, 1))[bars]
+        chance = (len(p) - np.count_nonzero(filled)) / (2 * p.sum())
         p, q = p / p.sum(), q / q.sum()
-        divergence = float(np.sum(p * np.log(p / q)))
+        divergence = float(np.sum(p * np.log(p / q))) - chance
         if divergence < least:
             best, least = (lo, hi), divergence
     return best
