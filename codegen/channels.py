@@ -20,7 +20,7 @@ def is_high(params: MacParams) -> bool:
     if rq.wide:
         return False
     if rq.method is Method.DOUBLE:
-        return bool(rq.shift.max() <= -1 and all(-(2**30) <= lo and hi < 2**30 for lo, hi in params.intervals))
+        return bool(rq.shift.max() <= -1 and all(lo >= -(2**30) and hi < 2**30 for lo, hi in params.intervals))
     if rq.method is Method.SINGLE:
         return bool(rq.shift.max() <= -2)
     return bool(rq.method is Method.MUL64 and rq.shift.min() >= 33 and rq.multiplier.max() < 2**31)

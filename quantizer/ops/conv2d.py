@@ -77,6 +77,22 @@ def block_lead(k: Kernel, windows: int) -> int:
     return streaming_lead(ends[np.minimum(starts + windows, len(ends)) - 1], np.minimum.reduceat(reads, starts))
 
 
+def block_lag(k: Kernel, windows: int) -> int:
+    """The lag of the same kernel walking from the last pixel to the first."""
+    height, width, channels = k.x.shape[1:]
+    _, kh, kw, _ = k.params.weights.shape
+    a: Conv2DAttrs = k.attrs
+    rows = np.minimum(np.arange(k.y.shape[1]) * a.stride[0] - a.pads[0] + (kh - 1) * a.dilation[0], height - 1)
+    cols = np.minimum(np.arange(k.y.shape[2]) * a.stride[1] - a.pads[2] + (kw - 1) * a.dilation[1], width - 1)
+    ends = ((rows[:, None] * width + cols[None, :] + 1) * channels).ravel() * k.x.dtype.bytes
+    # Seen from the end of the input, bytes count down: what is read to `ends` is read from total - ends.
+    total = len(ends) * k.y.shape[3] * k.y.dtype.bytes
+    steps = np.arange(0, len(ends), windows)
+    written = np.minimum(steps + windows, len(ends)) * k.y.shape[3] * k.y.dtype.bytes
+    lead = streaming_lead(written, np.minimum.reduceat(k.x.bytes - ends[::-1], steps))
+    return lead - total + k.x.bytes
+
+
 def _accepts_block(k: Kernel) -> bool:
     """int8 in one group; what the kernel computes with offset operands stays within int32."""
     terms = int(k.params.weights[0].size)
@@ -92,7 +108,10 @@ def _block(name: str, windows: int, requires: frozenset[str] = frozenset()) -> V
     def lead(k: Kernel) -> tuple[int | None, ...]:
         return (block_lead(k, windows),) + (None,) * (len(k.inputs) - 1)
 
-    return Variant(name, f"conv2d_{name}.c.j2", requires, _accepts_block, scratch, lead)
+    def lag(k: Kernel) -> tuple[int | None, ...]:
+        return (block_lag(k, windows),) + (None,) * (len(k.inputs) - 1)
+
+    return Variant(name, f"conv2d_{name}.c.j2", requires, _accepts_block, scratch, lead, lag)
 
 
 def _accepts_dsp(k: Kernel) -> bool:
@@ -102,13 +121,17 @@ def _accepts_dsp(k: Kernel) -> bool:
 def _dsp_scratch(k: Kernel) -> int:
     """The halfwords of three windows, and the bytes of one that cannot be read from the image as it lies."""
     fours = -(-int(k.params.weights[0].size) // 4)
-    _, kh, kw, cin = k.params.weights.shape
+    kw, cin = k.params.weights.shape[2:]
     direct = cin % 4 == 0 and (k.attrs.dilation[1] == 1 or kw == 1) and not any(k.attrs.pads)
     return 8 * fours * min(3, k.y.elements // k.y.shape[3]) + (0 if direct else 4 * fours)
 
 
 def _dsp_lead(k: Kernel) -> tuple[int | None, ...]:
     return (block_lead(k, 3),) + (None,) * (len(k.inputs) - 1)
+
+
+def _dsp_lag(k: Kernel) -> tuple[int | None, ...]:
+    return (block_lag(k, 3),) + (None,) * (len(k.inputs) - 1)
 
 
 @register
@@ -118,7 +141,7 @@ class Conv2D(Operator[Conv2DAttrs, acc.MacParams]):
     name = "Conv2D"
     attrs = Conv2DAttrs
     variants = (
-        Variant("dsp", "conv2d_dsp.c.j2", frozenset({"dsp"}), _accepts_dsp, _dsp_scratch, _dsp_lead),
+        Variant("dsp", "conv2d_dsp.c.j2", frozenset({"dsp"}), _accepts_dsp, _dsp_scratch, _dsp_lead, _dsp_lag),
         _block("2x4", 2, frozenset({"thumb2"})),
         _block("1x4", 1),
         Variant("general", "conv2d.c.j2", scratch=_general_scratch, lead=_general_lead),
