@@ -179,7 +179,8 @@ class AffineMap:
         acc = np.asarray(acc, np.int64)
         if self.scale == 0:
             return np.full(acc.shape, self.at(0), np.int64)
-        if self.high - self.low > 2 * acc.size:
+        # One rational evaluation costs as much as some 256 thresholds.
+        if self.high - self.low > 256 * acc.size:
             return np.array([self.at(int(a)) for a in acc.ravel()], np.int64).reshape(acc.shape)
         return self.low + np.searchsorted(self.thresholds(), acc, side="right")
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from intaglio.quantizer import fixedpoint as fp
 from intaglio.quantizer.errors import ProofError
-from intaglio.quantizer.fixedpoint import AffineMap, Ints
+from intaglio.quantizer.fixedpoint import AffineMap, Ints, Rounding
 
 Interval = tuple[int, int]
 
@@ -230,8 +230,9 @@ def lifted(definition: AffineMap, interval: Interval) -> tuple[AffineMap, int]:
         definition itself and 0 where that gains nothing.
     """
     divisor = definition.scale.denominator
-    # An odd divisor leaves no halves; a power of two is exact.
-    if definition.scale.numerator != 1 or divisor % 2 or divisor & (divisor - 1) == 0 or interval[0] >= 0:
+    # An odd divisor leaves no halves; a power of two is exact; halves to even go both ways wherever they lie.
+    useless = divisor % 2 or divisor & (divisor - 1) == 0 or definition.rounding is Rounding.HALF_EVEN
+    if definition.scale.numerator != 1 or useless or interval[0] >= 0:
         return definition, 0
     steps = -(interval[0] // divisor)
     return replace(definition, zero_point=definition.zero_point - steps), steps * divisor
