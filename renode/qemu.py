@@ -1,0 +1,28 @@
+"""Robot Framework keywords that run a board in QEMU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from intaglio.host.simulate import Simulation
+
+_running: list[Simulation] = []
+
+
+def start_simulation(board: str, elf: str) -> str:
+    """Start a board, its time tied to its instructions (one nanosecond each); returns the port of its line."""
+    simulation = Simulation(board, Path(elf), icount=True)
+    simulation.start()
+    _running.append(simulation)
+    return simulation.address
+
+
+def reset_simulation() -> None:
+    """Reset the board that runs."""
+    _running[-1].reset()
+
+
+def stop_simulation() -> None:
+    """End what runs."""
+    while _running:
+        _running.pop().close()
