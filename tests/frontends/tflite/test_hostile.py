@@ -384,3 +384,24 @@ def test_damaged_third_party_model_in_depth(models: Path, name: str) -> None:
 @pytest.mark.parametrize("name", SEEDS)
 def test_damaged_model_in_depth(name: str) -> None:
     mutate(SEEDS[name], SLOW)
+
+
+@pytest.mark.slow
+def test_coverage_guided_fuzzing(tmp_path: Path) -> None:
+    pytest.importorskip("atheris", reason="not installed: pip install atheris")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for name, data in SEEDS.items():
+        (corpus / name).write_bytes(data)
+    script = Path(__file__).with_name("fuzz_reader.py")
+    command = [
+        sys.executable,
+        str(script),
+        str(corpus),
+        "-runs=30000",
+        "-seed=1",
+        "-max_len=8192",
+        "-rss_limit_mb=1024",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
