@@ -100,7 +100,7 @@ def settle_quantised(graph: Graph, where: str) -> Graph:
     if not any(k.qparams is not None for k in graph.types.values()):
         return graph
     graph = _remove_marks(_fuse_clips(graph), where)
-    types = dict(graph.types)
+    types = _settle_backwards(graph)
     constants = dict(graph.constants)
     nodes = []
     for node in graph.nodes:
@@ -170,6 +170,24 @@ def _remove_marks(graph: Graph, where: str) -> Graph:
         renamed[out] = x
     outputs = tuple(resolve(o) for o in graph.outputs)
     return graph.with_(nodes=tuple(kept), types=types, outputs=outputs)
+
+
+def _settle_backwards(graph: Graph) -> dict[str, TensorType]:
+    """Types in which a real tensor that only one moving operator reads has the integers of that operator's output.
+
+    Exact: rounding each value commutes with moving the values.
+    """
+    types, consumers = dict(graph.types), graph.consumers()
+    for node in reversed(graph.nodes):
+        op = ops.operator(node.op)
+        if not (op.same_scale or op.alias) or len(node.outputs) != 1:
+            continue
+        after = types[node.outputs[0]]
+        for name in graph.runtime_inputs(node):
+            alone = len(consumers[name]) == 1 and name not in graph.outputs
+            if types[name].dtype.is_float and after.qparams is not None and alone:
+                types[name] = replace(types[name], dtype=after.dtype, qparams=after.qparams)
+    return types
 
 
 def _settle_node(graph: Graph, node: Node, types: dict[str, TensorType], constants: dict[str, Any], where: str) -> Node:
