@@ -49,13 +49,12 @@ class Pad(MoveOperator[PadAttrs]):
         result: Pairs = [(y[inner], 0, x, 0)]
         if attrs.mode == "constant":
             return result
-        # Border by border from the output's own filled part is not a copy from the input: index the input instead.
         choices = [_runs(n, pad, attrs.mode) for n, pad in zip(x.shape, attrs.pads, strict=True)]
         for index in np.ndindex(*(len(c) for c in choices)):
             picked = [c[i] for c, i in zip(choices, index, strict=True)]
             target, source = y[tuple(t for t, _ in picked)], x[tuple(s for _, s in picked)]
-            if target.size and not all(i == 0 for i in index):
-                result.append((target, 0, source, 0))
+            if any(index):
+                result.append((target, 0, np.broadcast_to(source, target.shape), 0))
         return result
 
     def examples(self) -> Iterator[Graph]:
@@ -67,18 +66,17 @@ class Pad(MoveOperator[PadAttrs]):
 
 
 def _runs(n: int, pad: tuple[int, int], mode: str) -> list[tuple[slice, slice]]:
-    """How an axis is written: (target, source) slices; the first is the input itself."""
+    """How an axis is written: (target, source) slices, the input itself first; a source of one element is repeated."""
     before, after = pad
     result = [(slice(before, before + n), slice(0, n))]
-    if mode == "edge":
-        result += [(slice(i, i + 1), slice(0, 1)) for i in range(before)]
-        return result + [(slice(before + n + i, before + n + i + 1), slice(n - 1, n)) for i in range(after)]
     skip = 1 if mode == "reflect" else 0
     if before:
         first = before - 1 + skip
-        result.append((slice(0, before), slice(first, skip - 1 if skip else None, -1)))
+        mirrored = slice(first, skip - 1 if skip else None, -1)
+        result.append((slice(0, before), slice(0, 1) if mode == "edge" else mirrored))
     if after:
         last = n - 1 - skip
         stop = last - after
-        result.append((slice(before + n, before + n + after), slice(last, stop if stop >= 0 else None, -1)))
+        mirrored = slice(last, stop if stop >= 0 else None, -1)
+        result.append((slice(before + n, before + n + after), slice(n - 1, n) if mode == "edge" else mirrored))
     return result
