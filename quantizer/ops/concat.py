@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from intaglio.quantizer import fixedpoint as fp
 from intaglio.quantizer.errors import UnsupportedError
-from intaglio.quantizer.fixedpoint import Ints
+from intaglio.quantizer.fixedpoint import AffineMap, Ints
 from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, TensorType
+from intaglio.quantizer.ops import accumulate as acc
 from intaglio.quantizer.ops.base import Context, limit, register
 from intaglio.quantizer.ops.build import quantised, single
 from intaglio.quantizer.ops.movement import Array, MoveOperator, Moves, Pairs
-from intaglio.quantizer.requant import Interval
+from intaglio.quantizer.requant import Interval, product_scale
 
 
 @dataclass(frozen=True)
@@ -51,43 +53,44 @@ class Concat(MoveOperator[ConcatAttrs]):
 
     @limit
     def same_type(self, ctx: Context) -> bool:
-        """Inputs and output have one type, scale and zero point; uint8 inputs in contract tflite may have scales of
-        their own."""
-        if self._is_scaled(ctx):
-            return all(t is not None and t.dtype is DType.UINT8 and t.qparams is not None for t in ctx.inputs)
-        return super().same_type(ctx)
+        """Inputs and output have one type, and one scale and zero point; those of 8 bits may have scales of their own
+        (in contract tflite only uint8, as LiteRT's int8 kernel does not rescale)."""
+        if super().same_type(ctx):
+            return True
+        kinds = [t for t in (*ctx.inputs, *ctx.outputs) if t is not None]
+        free = (DType.UINT8,) if ctx.contract is Contract.TFLITE else (DType.UINT8, DType.INT8)
+        quantised_once = all(t.qparams is not None and len(t.qparams.scale) == 1 for t in kinds)
+        return quantised_once and len({t.dtype for t in kinds}) == 1 and kinds[0].dtype in free
 
-    def _is_scaled(self, ctx: Context) -> bool:
-        return ctx.contract is Contract.TFLITE and ctx.output.dtype is DType.UINT8 and ctx.output.qparams is not None
+    def _table(self, kind: TensorType, out: TensorType, contract: Contract) -> Ints | None:
+        """What the values of an input become, by their bits; None where they stay what they are."""
+        if kind.qparams == out.qparams:
+            return None
+        values = np.arange(256, dtype=np.uint8).view(kind.dtype.numpy).astype(np.int64)
+        if contract is not Contract.TFLITE:
+            ratio = product_scale((kind.scale,), (out.scale,))
+            definition = AffineMap(ratio, out.zero_point, out.dtype.low, out.dtype.high, acc.rounding(contract))
+            return definition.apply(values - kind.zero_point)
+        # LiteRT computes in binary32 (`concatenation.h`, ConcatenationWithScaling), halves away from zero; the sum
+        # with 1/2 is exact in binary64.
+        scale = np.float32(kind.scale) * (np.float32(1) / np.float32(out.scale))
+        real = values.astype(np.float32) * scale + np.float32(-kind.zero_point) * scale
+        rounded = np.copysign(np.floor(np.abs(real.astype(np.float64)) + 0.5), real)
+        return fp.saturate(rounded.astype(np.int64) + out.zero_point, 0, 255)
 
     def _tables(self, ctx: Context) -> tuple[Ints | None, ...]:
-        """What each input's values become: LiteRT computes in binary32 (`ConcatenationWithScaling`)."""
-        if not self._is_scaled(ctx):
-            return ()
-        out = ctx.output
-        tables: list[Ints | None] = []
-        for kind in ctx.inputs:
-            assert kind is not None
-            if kind.qparams == out.qparams:
-                tables.append(None)
-                continue
-            scale = np.float32(kind.scale) * (np.float32(1) / np.float32(out.scale))
-            real = np.arange(256, dtype=np.float32) * scale + np.float32(-kind.zero_point) * scale
-            # Halves away from zero; the sum with 1/2 is exact in binary64.
-            rounded = np.copysign(np.floor(np.abs(real.astype(np.float64)) + 0.5), real)
-            tables.append(np.clip(rounded.astype(np.int64) + out.zero_point, 0, 255))
-        return tuple(tables)
+        return tuple(None if t is None else self._table(t, ctx.output, ctx.contract) for t in ctx.inputs)
 
     def lower(self, ctx: Context) -> Moves:
         return replace(super().lower(ctx), tables=self._tables(ctx))
 
     def evaluate(self, ctx: Context, params: Moves, inputs: Sequence[Ints | None]) -> list[Ints]:
-        given = [x if (t := params.table(i)) is None or x is None else t[x] for i, x in enumerate(inputs)]
+        given = [x if (t := params.tables[i]) is None or x is None else t[x % 256] for i, x in enumerate(inputs)]
         return super().evaluate(ctx, params, given)
 
     def output_ranges(self, ctx: Context, params: Moves) -> tuple[Interval, ...]:
         if any(t is not None for t in params.tables):
-            return ((0, 255),)
+            return ((ctx.output.dtype.low, ctx.output.dtype.high),)
         return super().output_ranges(ctx, params)
 
     def examples(self) -> Iterator[Graph]:
@@ -99,5 +102,6 @@ class Concat(MoveOperator[ConcatAttrs]):
             for dtype in ("int8", "int16", "uint8"):
                 kinds = [quantised(dtype, s, 0.1) for s in shapes]
                 yield single(self.name, ConcatAttrs(axis), kinds, [(dtype, 0.1, 0)])
-            scaled = [quantised("uint8", s, 0.03 * (i + 1), 20 * i) for i, s in enumerate(shapes)]
-            yield single(self.name, ConcatAttrs(axis), scaled, [("uint8", 0.06, 20)], Contract.TFLITE)
+            for dtype, contract in (("uint8", Contract.TFLITE), ("int8", Contract.EXACT), ("uint8", Contract.ONNX)):
+                scaled = [quantised(dtype, s, 0.03 * (i + 1), 20 * i) for i, s in enumerate(shapes)]
+                yield single(self.name, ConcatAttrs(axis), scaled, [(dtype, 0.06, 20)], contract)

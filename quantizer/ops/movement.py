@@ -53,7 +53,7 @@ class Moves:
     copies: tuple[Copy, ...]
     fill: int | None
     tables: tuple[Ints | None, ...] = ()
-    """Per input: what each of its 256 values becomes; None or absent where they stay what they are."""
+    """Per input: what its 256 values become, by their bits; None or absent where they stay what they are."""
 
     def table(self, source: int) -> Ints | None:
         """The table of an input."""

@@ -151,8 +151,8 @@ def concat(rng: Rng, op: str) -> Graph:
     sizes = [number(rng, 1, 4) for _ in range(number(rng, 0, 3))]
     kinds = [first] + [kind(rng, (*dims[:axis], n, *dims[axis + 1 :]), "", first) for n in sizes]
     contract = pick(rng, CONTRACTS)
-    if contract is Contract.TFLITE and first.dtype is DType.UINT8:
-        kinds = [kind(rng, t.shape, "uint8") for t in kinds]
+    if first.dtype is DType.UINT8 or (first.dtype is DType.INT8 and contract is not Contract.TFLITE):
+        kinds = [kind(rng, t.shape, str(t.dtype)) for t in kinds]
     return single(op, ops.operator(op).attrs(axis), kinds, [out(first)], contract)  # type: ignore[call-arg]
 
 
