@@ -48,12 +48,12 @@ FLOAT = (
 )
 
 
-def rewritten(path: Path, change: Callable[[schema.ModelT, schema.TensorT], bool]) -> bytes:
-    """A model with its tensors changed; as it is when there is nothing to change."""
+def rewritten(path: Path, change: Callable[[schema.ModelT, schema.TensorT], bool]) -> Path | bytes:
+    """A model with its tensors changed; the file itself when there is nothing to change."""
     content = path.read_bytes()
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     if not sum(change(model, tensor) for graph in model.subgraphs for tensor in graph.tensors):
-        return content
+        return path
     builder = FlatBuilder(len(content))
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
