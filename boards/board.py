@@ -125,10 +125,20 @@ class Time(_Table):
 
 
 class Watchdog(_Table):
-    """The watchdog: `clock_hz` of its counter, `period_ms` until it resets a chip that nothing feeds."""
+    """The watchdog.
+
+    Attributes:
+        driver: the peripheral IP; `firmware/hal/watchdog_<driver>.c`.
+        base: its address.
+        irq: the interrupt by which it warns before it resets, where that is not the NMI.
+        clock_hz: of its counter, Hz.
+        period_ms: until it resets a chip that nothing feeds.
+        setup: clock gates, run before it starts.
+    """
 
     driver: WatchdogDriver = "none"
     base: Word = 0
+    irq: Irq | None = None
     clock_hz: Annotated[int, Field(gt=0)] = 32_768
     period_ms: Annotated[int, Field(ge=100, le=120_000)] = 20_000
     setup: tuple[Step, ...] = ()

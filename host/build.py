@@ -121,7 +121,7 @@ def _render(name: str, **values: Any) -> str:
 
 def _plan(libraries: Sequence[Library], board: Board, generated: Path, program: Sequence[Path]) -> dict[str, Any]:
     """Generate the board's and the models' files; list every source with its flags."""
-    irqs = max(board.serial.irq, board.time.irq or 0) + 1
+    irqs = max(board.serial.irq, board.time.irq or 0, board.watchdog.irq or 0) + 1
     steps = [*board.clock.setup, *board.serial.setup, *board.watchdog.setup]
     _write(generated / "board.h", _render("board.h.j2", b=board, irqs=irqs, steps=steps))
     stack = board.stack_bytes + max(map(_model_stack, libraries), default=0)

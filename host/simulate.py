@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 import os
 import re
 import shutil
@@ -36,7 +37,8 @@ class Simulation:
     Args:
         board: the board, or its name.
         elf: its firmware; the newest one under build/firmware/BOARD when not given.
-        icount: tie the board's time to the instructions it executes (one nanosecond each), so that runs repeat.
+        icount: tie the board's time to the instructions it executes, about one a clock cycle, so that runs repeat;
+            the time in which it sleeps is skipped, so its clock runs ahead of the host's.
         pty: offer the serial line as a pseudo-terminal instead of a socket.
         paused: do not run before `resume`, so that whoever connects first misses nothing.
 
@@ -103,7 +105,7 @@ class Simulation:
             *self._serial_options(),
         ]
         if self._icount:
-            command += ["-icount", "shift=0,sleep=off"]
+            command += ["-icount", f"shift={self._instruction_shift()},sleep=off"]
         if self._paused:
             command += ["-S"]
         self._process = subprocess.Popen(
@@ -120,6 +122,10 @@ class Simulation:
             self.close()
             raise
         return self.address
+
+    def _instruction_shift(self) -> int:
+        """The power of two of nanoseconds nearest to a cycle of the core's clock."""
+        return max(0, round(math.log2(1e9 / self.board.clock.hz)))
 
     def _serial_options(self) -> Sequence[str]:
         line = "socket,id=line,host=127.0.0.1,port=0,server=on,wait=off,nodelay=on,ipv4=on"

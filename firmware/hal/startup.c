@@ -15,7 +15,9 @@ void fault_record(const uint32_t *frame, uint32_t exc_return);
 void default_handler(void);
 
 #define PAINT 0xA5A5A5A5u
-#define EXCEPTION_NMI 2u /* wired to the watchdog, where to anything */
+/* What reaches the fault handler besides faults is the watchdog's warning: as the NMI, or as an interrupt. */
+#define EXCEPTION_NMI 2u
+#define EXCEPTION_IRQ 16u
 #define FAULT_MAGIC 0x46415531u
 
 /* Kept over a reset: start-up does not clear it. */
@@ -41,6 +43,9 @@ __attribute__((section(".vectors"), used)) static const struct {
         [HAL_SERIAL_IRQ] = hal_serial_irq,
 #ifdef HAL_TIME_IRQ
         [HAL_TIME_IRQ] = hal_time_irq,
+#endif
+#ifdef HAL_WATCHDOG_IRQ
+        [HAL_WATCHDOG_IRQ] = fault_handler,
 #endif
     },
 };
@@ -95,7 +100,8 @@ __attribute__((used)) void fault_record(const uint32_t *frame, uint32_t exc_retu
     uint32_t exception;
     __asm__ volatile("mrs %0, ipsr" : "=r"(exception));
     *f = (struct hal_fault){
-        .kind = exception == EXCEPTION_NMI ? HAL_FAULT_WATCHDOG : HAL_FAULT_HARD,
+        .kind =
+            exception == EXCEPTION_NMI || exception >= EXCEPTION_IRQ ? HAL_FAULT_WATCHDOG : HAL_FAULT_HARD,
         .sp = (uint32_t)(uintptr_t)frame,
         .exc_return = exc_return,
     };

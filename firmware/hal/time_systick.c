@@ -48,14 +48,21 @@ void hal_time_irq(void) {
 uint64_t hal_time_us(void) {
     const uint32_t masked = irq_mask();
     uint64_t whole = ticks;
-    uint32_t left = CVR;
-    if (ICSR & ICSR_SYSTICK_PENDING) {
-        /* It has wrapped, before the first look or after: the second look is surely after. */
+    uint32_t left, pending;
+
+    /* At 0 the interrupt is pending: a model of the timer that shows the one before the other is waited for.
+     */
+    do {
+        left = CVR;
+        pending = ICSR & ICSR_SYSTICK_PENDING;
+    } while (left == 0u && !pending);
+    if (pending) {
+        /* It has wrapped, before the first look at the count or after: the second look is surely after. */
         whole++;
         left = CVR;
     }
     irq_restore(masked);
-    return whole * TICK_US + (PERIOD - 1u - left) / CYCLES_PER_US;
+    return whole * TICK_US + (left == 0u ? 0u : PERIOD - left) / CYCLES_PER_US;
 }
 
 uint32_t hal_cycles(void) {

@@ -14,6 +14,9 @@ void watchdog_start(void) {
     LOAD = (uint32_t)((uint64_t)HAL_WATCHDOG_CLOCK_HZ * HAL_WATCHDOG_PERIOD_MS / 2000u);
     CONTROL = 3u;
     LOCK = 0u;
+#ifdef HAL_WATCHDOG_IRQ
+    irq_enable(HAL_WATCHDOG_IRQ);
+#endif
 }
 
 void hal_watchdog_feed(void) {
