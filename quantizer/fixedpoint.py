@@ -197,7 +197,8 @@ def _thresholds(definition: AffineMap) -> Ints:
     whole, part = divmod(step, bottom)
     even = definition.rounding is Rounding.HALF_EVEN
     fits = bottom < 2**54 and (abs(2 * first) + 2 * count) * step < bottom * 2**62
-    block = 256 if fits else 1
+    # Within a block, j * part stays below 2**62.
+    block = max(2**62 // bottom, 1) if fits else 1
     for start in range(0, count, block):
         size = min(block, count - start)
         quotient, remainder = divmod((2 * (first + start) - 1) * (step // 2), bottom)

@@ -143,14 +143,16 @@ def exact_requant(
         raise ProofError(where, "an accumulator may exceed 62 bits", "use smaller weights or fewer inputs")
     first = definitions[0]
     wide = any(lo < fp.INT32_LOW or hi > fp.INT32_HIGH for lo, hi in intervals)
-    steps = [_steps(d, i) for d, i in zip(definitions, intervals, strict=True)]
     methods = ([] if wide else [Method.MUL32]) + ([Method.MUL64, Method.MUL96] if long_multiply else [])
-    for method in methods:
-        found = [_search(d, i, s, method) for d, i, s in zip(definitions, intervals, steps, strict=True)]
-        if all(f is not None for f in found):
-            pairs = [f for f in found if f is not None]
+    level = 0
+    found: dict[int, tuple[int, tuple[int, int]]] = {}
+    while level < len(methods):
+        # Channels that are done at this level already; one that fails sends all of them to the next.
+        todo = [c for c in range(len(definitions)) if c not in found or found[c][0] != level]
+        if not todo:
+            pairs = [pair for _, (_, pair) in sorted(found.items())]
             return Requant(
-                method,
+                methods[level],
                 np.array([m for m, _ in pairs], np.int64),
                 np.array([s for _, s in pairs], np.int64),
                 first.zero_point,
@@ -158,6 +160,15 @@ def exact_requant(
                 first.high,
                 wide=wide,
             )
+        for c in todo:
+            steps = _steps(definitions[c], intervals[c])
+            pair = None
+            while level < len(methods) and pair is None:
+                pair = _search(definitions[c], intervals[c], steps, methods[level])
+                level += pair is None
+            if pair is None:
+                break
+            found[c] = level, pair
     ones = np.ones(len(definitions), np.int64)
     table = np.stack([_table(d) for d in definitions])
     return Requant(Method.TABLE, ones, 0 * ones, first.zero_point, first.low, first.high, thresholds=table, wide=wide)
@@ -183,29 +194,39 @@ def _steps(definition: AffineMap, interval: Interval) -> Ints:
 
 
 def _search(definition: AffineMap, interval: Interval, points: Ints, method: Method) -> tuple[int, int] | None:
-    """Return the (multiplier, shift) with the smallest shift that passes at every point, or None."""
-    largest = max(abs(interval[0]), abs(interval[1]), 1)
+    """Return the first (multiplier, shift) of a method's candidates that passes at every point, or None."""
+    candidates = _candidates(definition, max(abs(interval[0]), abs(interval[1]), 1), method)
+    if not candidates:
+        return None
     expected = definition.apply(points) - definition.zero_point
     low, high = definition.low - definition.zero_point, definition.high - definition.zero_point
     arithmetic = fp.multiply_two_words if method is Method.MUL96 else fp.multiply_shift
-    # A few points reject most candidates.
-    few = slice(None, None, max(len(points) // 64, 1))
-
-    def equal(where: slice) -> bool:
-        return np.array_equal(np.clip(arithmetic(points[where], multiplier, shift), low, high), expected[where])
-
-    for shift in _SHIFTS[method]:
-        nearest = round(definition.scale * 2**shift)
-        for multiplier in (nearest, nearest + 1, nearest - 1):
-            if not _fits(largest, multiplier, shift, method):
-                continue
-            if equal(few) and equal(slice(None)):
-                return multiplier, shift
+    # A few points, tried on all candidates at once, reject most.
+    few = slice(None, None, max(len(points) // 128, 1))
+    multipliers, shifts = (np.array(column, np.int64)[:, None] for column in zip(*candidates, strict=True))
+    tried = np.clip(arithmetic(points[few], multipliers, shifts), low, high)
+    for i in np.flatnonzero((tried == expected[few]).all(axis=1)):
+        multiplier, shift = candidates[i]
+        if np.array_equal(np.clip(arithmetic(points, multiplier, shift), low, high), expected):
+            return multiplier, shift
     return None
 
 
-# MUL32 wants the cheapest multiplier; the others the most precise that fits, so that few are tried.
-_SHIFTS = {Method.MUL32: range(31), Method.MUL64: range(61, -1, -1), Method.MUL96: range(90, 30, -1)}
+def _candidates(definition: AffineMap, largest: int, method: Method) -> list[tuple[int, int]]:
+    """The (multiplier, shift) pairs of a method, in the order in which they are wanted.
+
+    MUL32: the smallest multiplier first, which is the cheapest. The others: the most precise that fit; with fewer
+    bits than that, only luck would pass.
+    """
+    shifts = {Method.MUL32: range(31), Method.MUL64: range(61, -1, -1), Method.MUL96: range(90, 30, -1)}[method]
+    result: list[tuple[int, int]] = []
+    for shift in shifts:
+        nearest = round(definition.scale * 2**shift)
+        fitting = [(m, shift) for m in (nearest, nearest + 1, nearest - 1) if _fits(largest, m, shift, method)]
+        result += fitting
+        if method is not Method.MUL32 and len(result) > 6:
+            break
+    return result
 
 
 def _fits(largest: int, multiplier: int, shift: int, method: Method) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from intaglio.quantizer.ir import Graph, Node
-from intaglio.quantizer.passes.fold_affine import fold_after, fold_before
+from intaglio.quantizer.passes.fold_affine import affine_to_depthwise, fold_after, fold_before
 from intaglio.quantizer.passes.fuse import fuse_clip, fuse_pad
 from intaglio.quantizer.passes.rewrite import View
 from intaglio.quantizer.passes.tidy import drop_no_op, merge_reshapes, merge_transposes, transpose_to_reshape
@@ -30,13 +30,20 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+LAST: tuple[Rule, ...] = (*RULES, affine_to_depthwise)
+"""Also for what the others have left over."""
+
+
 def canonicalise(graph: Graph) -> Graph:
     """Apply the rules until none applies; drop what no output needs."""
-    graph = graph.pruned()
+    return _apply(_apply(graph.pruned(), RULES), LAST)
+
+
+def _apply(graph: Graph, rules: tuple[Rule, ...]) -> Graph:
     position = 0
     while position < len(graph.nodes):
         view, node = View(graph), graph.nodes[position]
-        changed = next((g for rule in RULES if (g := rule(view, node)) is not None), None)
+        changed = next((g for rule in rules if (g := rule(view, node)) is not None), None)
         if changed is None:
             position += 1
         else:

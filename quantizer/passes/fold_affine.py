@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.quantizer.ir import Graph, Node
+from intaglio.quantizer import ops
+from intaglio.quantizer.ir import Graph, Node, unique_name
 from intaglio.quantizer.ops.accumulate import NO_CLAMP, Clamp
-from intaglio.quantizer.passes.rewrite import LINEAR_AXIS, View, absorb, float_constant
+from intaglio.quantizer.passes.rewrite import LINEAR_AXIS, View, absorb, float_constant, replace_nodes
 from intaglio.quantizer.reference import dequantise
 
 Reals = NDArray[np.float64]
@@ -111,6 +113,44 @@ def fold_before(view: View, node: Node) -> Graph | None:
     moved = (weights * found.offset).reshape(len(weights), -1).sum(axis=1)
     graph, changed = _with_weights(graph, layer, weights * found.scale, _bias(graph, layer, len(weights)) + moved)
     return absorb(graph, node, layer, replace(changed, inputs=(found.x, *changed.inputs[1:])))
+
+
+def affine_to_depthwise(view: View, node: Node) -> Graph | None:
+    """Turn an affine node that no layer could take, with values that differ by channel, into a 1x1 depthwise layer.
+
+    That is one node for multiplication and addition, and its weights get a scale per channel.
+    """
+    graph = view.graph
+    found = affine(graph, node) if graph.contract is None else None
+    if found is None or (node.op != "BatchNorm" and _is_uniform(found.scale) and _is_uniform(found.offset)):
+        return None
+    follower = view.only_reader(node.outputs[0])
+    second = affine(graph, follower) if follower is not None and found.clamp == NO_CLAMP else None
+    if follower is not None and second is not None:
+        both = Affine(found.x, found.scale * second.scale, found.offset * second.scale + second.offset, second.clamp)
+        graph, found = replace_nodes(graph, {follower.name: ()}), both
+        node = replace(node, outputs=follower.outputs)
+    shape, channels = graph.types[found.x].shape, len(found.scale)
+    image = shape if len(shape) == 4 and shape[0] == 1 else (1, 1, prod(shape[:-1]), channels)
+    graph, w = float_constant(graph, f"{node.name}/scale", found.scale.reshape(1, 1, 1, channels))
+    graph, b = float_constant(graph, f"{node.name}/offset", found.offset)
+    depthwise, reshape = ops.operator("DepthwiseConv2D").attrs, ops.operator("Reshape").attrs
+    attrs: Any = replace(depthwise(), clamp=found.clamp)  # type: ignore[call-arg]
+    layer = replace(node, op="DepthwiseConv2D", inputs=(found.x, w, b), attrs=attrs)
+    if image == shape:
+        return replace_nodes(graph, {node.name: (layer,)})
+    before, after = (unique_name(f"{node.name}/{side}", graph.types) for side in ("image", "scaled"))
+    kind = replace(graph.types[node.outputs[0]], shape=image)
+    nodes = (
+        replace(node, op="Reshape", name=before, inputs=(found.x,), outputs=(before,), attrs=reshape(image)),  # type: ignore[call-arg]
+        replace(layer, inputs=(before, w, b), outputs=(after,)),
+        replace(node, op="Reshape", name=after, inputs=(after,), attrs=reshape(shape)),  # type: ignore[call-arg]
+    )
+    return replace_nodes(graph, {node.name: nodes}).with_(types={**graph.types, before: kind, after: kind})
+
+
+def _is_uniform(values: Reals) -> bool:
+    return bool(np.all(values == values[0]))
 
 
 def _weights_constant(graph: Graph, node: Node) -> bool:

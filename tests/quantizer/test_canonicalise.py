@@ -63,13 +63,29 @@ def test_multiplications_and_additions_fold_into_the_layer_before(bias: bool) ->
 
 
 def test_affine_before_a_padded_layer_stays_when_the_padding_would_see_it() -> None:
-    for pads, left in (((0, 0, 0, 0), ["Conv2D"]), ((1, 1, 1, 1), ["Add", "Conv2D"])):
+    for pads, left in (((0, 0, 0, 0), ["Conv2D"]), ((1, 1, 1, 1), ["DepthwiseConv2D", "Conv2D"])):
         b = Builder()
         y = b.node("Add", "a", [b.input("x", (1, 5, 6, 3)), b.constant("t", np.array([1.0, -1.0, 2.0]))])
         check_real(b.graph(conv(b, y, "c", Conv2DAttrs(pads=pads))), left)
     b = Builder()
     y = b.node("Mul", "a", [b.input("x", (1, 5, 6, 3)), b.constant("t", np.array([1.0, -1.0, 2.0]))])
     check_real(b.graph(conv(b, y, "c", Conv2DAttrs(pads=(1, 1, 1, 1)))), ["Conv2D"])
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 6, 3), (1, 3), (1, 4, 3)])
+def test_what_no_layer_takes_becomes_one_depthwise_layer(shape: tuple[int, ...]) -> None:
+    b = Builder()
+    y = b.node("Clip", "r", [b.input("x", shape)], ClipAttrs(0.0, None))
+    y = b.node("Mul", "m", [y, b.constant("s", np.array([0.5, -2.0, 3.0]))])
+    y = b.node("Add", "a", [y, b.constant("t", np.array([1.0, -1.0, 2.0]))], AddAttrs(RELU))
+    middle = ["DepthwiseConv2D"] if len(shape) == 4 else ["Reshape", "DepthwiseConv2D", "Reshape"]
+    check_real(b.graph(b.node("Tanh", "y", [y])), ["Clip", *middle, "Tanh"])
+
+
+def test_scalars_stay_elementwise() -> None:
+    b = Builder()
+    y = b.node("Mul", "m", [b.input("x", (1, 5, 6, 3)), b.constant("s", np.array(0.5))])
+    check_real(b.graph(b.node("Tanh", "y", [y])), ["Mul", "Tanh"])
 
 
 def test_a_value_that_others_read_is_not_folded_away() -> None:

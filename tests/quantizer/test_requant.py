@@ -1,0 +1,75 @@
+"""Requantisation: thresholds and the arithmetic found equal the rational definition."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from intaglio.quantizer.errors import ProofError
+from intaglio.quantizer.fixedpoint import AffineMap, Rounding
+from intaglio.quantizer.requant import Method, exact_requant
+
+
+@st.composite
+def maps(draw: st.DrawFn) -> AffineMap:
+    low, high = draw(st.sampled_from([(-128, 127), (0, 255), (-17, 90), (-32768, 32767)]))
+    if draw(st.booleans()):
+        # Halves and quarters meet the rounding's ties.
+        scale = Fraction(draw(st.integers(1, 300)), 2 ** draw(st.integers(0, 12)))
+    else:
+        parts = [float(np.float32(10 ** draw(st.floats(-4, 0)))) for _ in range(3)]
+        scale = Fraction(parts[0]) * Fraction(parts[1]) / Fraction(parts[2])
+    return AffineMap(scale, draw(st.integers(low, high)), low, high, draw(st.sampled_from(list(Rounding))))
+
+
+@settings(max_examples=60, deadline=None)
+@given(maps(), st.data())
+def test_each_threshold_is_the_first_accumulator_of_its_output(definition: AffineMap, data: st.DataObject) -> None:
+    found = definition.thresholds()
+    assert len(found) == definition.high - definition.low
+    chosen = {0, len(found) - 1, *data.draw(st.lists(st.integers(0, len(found) - 1), max_size=40))}
+    for index in chosen:
+        value, at = definition.low + 1 + index, int(found[index])
+        if abs(at) < 2**62:
+            assert definition.at(at) >= value > definition.at(at - 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(maps(), min_size=1, max_size=3), st.integers(4, 40), st.integers(4, 40), st.integers(0, 2**32 - 1))
+def test_the_arithmetic_found_equals_the_definition(maps: list[AffineMap], down: int, up: int, seed: int) -> None:
+    first = maps[0]
+    maps = [AffineMap(m.scale, first.zero_point, first.low, first.high, first.rounding) for m in maps]
+    interval = (-(2**down), 2**up)
+    requant = exact_requant(maps, [interval] * len(maps), "test")
+    rng = np.random.default_rng(seed)
+    points = [*interval, *rng.integers(*interval, 300)]
+    for m in maps:
+        steps = m.thresholds()[rng.integers(0, m.high - m.low, 200)]
+        points += [v + d for v in steps.tolist() for d in (-1, 0) if interval[0] <= v + d <= interval[1]]
+    acc = np.array(points, np.int64)
+    got = requant.apply(np.repeat(acc[:, None], len(maps), axis=1))
+    for c, m in enumerate(maps):
+        assert got[:, c].tolist() == [m.at(int(v)) for v in acc]
+
+
+def test_a_power_of_two_needs_only_a_shift() -> None:
+    definition = AffineMap(Fraction(1, 64), 3, -128, 127)
+    requant = exact_requant([definition], [(-10000, 10000)], "test")
+    assert (requant.method, requant.multiplier.tolist(), requant.shift.tolist()) == (Method.MUL32, [1], [6])
+
+
+def test_one_channel_that_needs_more_takes_the_others_along() -> None:
+    easy, hard = AffineMap(Fraction(1, 64), 0, -128, 127), AffineMap(Fraction(0.0012345), 0, -128, 127)
+    alone = exact_requant([easy], [(-(2**20), 2**20)], "test")
+    both = exact_requant([easy, hard], [(-(2**20), 2**20)] * 2, "test")
+    assert alone.method is Method.MUL32
+    assert both.method is Method.MUL64
+
+
+def test_an_accumulator_beyond_62_bits_is_refused() -> None:
+    with pytest.raises(ProofError, match="may exceed 62 bits"):
+        exact_requant([AffineMap(Fraction(1, 64), 0, -128, 127)], [(0, 2**63)], "node")
