@@ -59,14 +59,20 @@ def _clip(b: Builder, ins: Sequence[str], a: Attributes) -> ClipAttrs:
 
 
 def prelu(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
+    """Slopes are per channel: axis 1 of an image, which is the last once it is channels-last."""
     value, slope = b.value(ins[0]), b.constant(ins[1])
     data = slope.data
-    if value.layout is Layout.LAST:
+    image = len(value.shape) in (3, 4) and data.size > 1
+    if image:
         data = data.reshape((1,) * (len(value.shape) - data.ndim) + data.shape)
         data = data[:, :, None] if data.ndim == 3 else data
         data = data.transpose(0, 2, 3, 1)
-    tensors = [value.tensor, b.add_constant(ins[1], data, slope.qparams)]
-    b.set_like(outs[0], b.emit("PRelu", PReluAttrs(), tensors, outs[0])[0], value)
+    tensors = [b.last(ins[0]) if image else value.tensor, b.add_constant(ins[1], data, slope.qparams)]
+    made = b.emit("PRelu", PReluAttrs(), tensors, outs[0])[0]
+    if image:
+        b.set_image(outs[0], made, len(value.shape))
+    else:
+        b.set_like(outs[0], made, value)
 
 
 def softmax(op: str, attrs: Callable[[int], Attrs], opset: int) -> Translator:
