@@ -267,3 +267,111 @@ def unary(draw: Draw, dtype: str, builtin: str, opts: Any = None, out: tuple[flo
     fixed = {} if out is None else {"scale": out[0], "zero": out[1]}
     y = case.port(shape, like=x if builtin in ("ABS", "NEG") and draw(st.booleans()) else None, **fixed)
     return case.op(builtin, [x.number], [y.number], opts() if callable(opts) else opts, VERSIONS.get(builtin, 2))
+
+
+def shape_of(draw: Draw, low: int = 1, high: int = 4, largest: int = 5) -> tuple[int, ...]:
+    """A shape."""
+    return tuple(draw(st.lists(st.integers(1, largest), min_size=low, max_size=high)))
+
+
+@st.composite
+def reshape(draw: Draw, dtype: str) -> bytes:
+    case = Case(draw, dtype)
+    shape = shape_of(draw)
+    x = case.input(shape)
+    to = draw(st.sampled_from([(int(np.prod(shape)),), (1, *shape), (-1, shape[-1]), (*shape[:-1], 1, shape[-1])]))
+    y = case.port(tuple(np.empty(shape).reshape(to).shape), like=x)
+    return case.op("RESHAPE", [x.number, case.constant(list(to))], [y.number], options("ReshapeOptions", newShape=to))
+
+
+@st.composite
+def pack(draw: Draw, dtype: str) -> bytes:
+    case = Case(draw, dtype)
+    shape = shape_of(draw, high=3)
+    first = case.input(shape)
+    ports = [first] + [case.input(shape, like=first) for _ in range(draw(st.integers(0, 2)))]
+    axis = draw(st.integers(-len(shape) - 1, len(shape)))
+    y = case.port(np.stack([np.empty(shape)] * len(ports), axis).shape, like=first)
+    opts = options("PackOptions", valuesCount=len(ports), axis=axis)
+    return case.op("PACK", [p.number for p in ports], [y.number], opts, 2)
+
+
+@st.composite
+def unpack(draw: Draw, dtype: str) -> bytes:
+    case = Case(draw, dtype)
+    shape = shape_of(draw, 2)
+    x = case.input(shape)
+    axis = draw(st.integers(-len(shape), len(shape) - 1))
+    rest = tuple(np.empty(shape).max(axis).shape)
+    parts = [case.port(rest, like=x) for _ in range(shape[axis])]
+    opts = options("UnpackOptions", num=len(parts), axis=axis)
+    return case.op("UNPACK", [x.number], [p.number for p in parts], opts, 2)
+
+
+@st.composite
+def split(draw: Draw, dtype: str) -> bytes:
+    case = Case(draw, dtype)
+    shape = list(shape_of(draw))
+    axis = draw(st.integers(-len(shape), len(shape) - 1))
+    count = draw(st.integers(1, 3))
+    shape[axis] *= count
+    x = case.input(tuple(shape))
+    part = list(shape)
+    part[axis] //= count
+    parts = [case.port(tuple(part), like=x) for _ in range(count)]
+    opts = options("SplitOptions", numSplits=count)
+    inputs = [case.constant(axis), x.number]
+    return case.op("SPLIT", inputs, [p.number for p in parts], opts, 4 if dtype == "int16" else 2)
+
+
+@st.composite
+def softmax(draw: Draw, dtype: str, wide: bool = False) -> bytes:
+    case = Case(draw, dtype)
+    shape = shape_of(draw, 1, 4, 9)
+    x = case.port(shape, scale=float(np.float32(10 ** draw(st.floats(-3.5, 0.5)) * UNIT[dtype])))
+    case.inputs.append(x.number)
+    target = "int16" if wide else dtype
+    bits = 16 if target == "int16" else 8
+    fixed: dict[str, Any] = {"scale": 2.0**-bits, "zero": LIMITS[target][0]}
+    if dtype == "int16":
+        fixed = {"scale": 2.0**-15, "zero": 0}
+    y = case.port(shape, target, **fixed)
+    beta = draw(st.sampled_from([1.0, 1.0, 0.5, 1.7]))
+    return case.op("SOFTMAX", [x.number], [y.number], options("SoftmaxOptions", beta=beta), 3)
+
+
+@st.composite
+def requantise(draw: Draw, source: str, target: str) -> bytes:
+    case = Case(draw, source)
+    ranges = {**UNIT, "int32": 2.0**-24}
+    x_scale = float(np.float32(draw(st.floats(0.002, 0.2)) * ranges[source]))
+    y_scale = float(np.float32(draw(st.floats(0.002, 0.2)) * ranges[target]))
+    zeros = {**ZEROS, "int32": st.just(0)}
+    x = case.model.main.tensor((4, 64), source, x_scale, draw(zeros[source]))
+    case.inputs.append(x)
+    y = case.model.main.tensor((4, 64), target, y_scale, draw(zeros[target]))
+    return case.op("QUANTIZE", [x], [y], options("QuantizeOptions"), 2)
+
+
+@st.composite
+def cast(draw: Draw, source: str, target: str) -> bytes:
+    case = Case(draw, source)
+    codes = {"int8": 9, "uint8": 3, "int16": 7, "int32": 2, "int64": 4}
+    x = case.model.main.tensor((3, 50), source)
+    case.inputs.append(x)
+    y = case.model.main.tensor((3, 50), target)
+    opts = options("CastOptions", inDataType=codes[source], outDataType=codes[target])
+    return case.op("CAST", [x], [y], opts, 1)
+
+
+@st.composite
+def prelu(draw: Draw, dtype: str) -> bytes:
+    case = Case(draw, dtype)
+    shape = image(draw)
+    x = case.input(shape)
+    low, high = LIMITS[dtype]
+    slopes = rng(draw).integers(low, high, (1, 1, shape[3]), endpoint=True)
+    zero = draw(ZEROS[dtype])
+    a = case.constant(slopes, dtype, scale=scale(draw, dtype), zero=zero)
+    y = case.port(shape)
+    return case.op("PRELU", [x.number, a], [y.number], None, 1)

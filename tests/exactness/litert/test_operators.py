@@ -31,6 +31,23 @@ for _op in ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"):
     add(_op, ALL, cases.binary, _op)
 for _op in ("RELU", "RELU6", "RELU_N1_TO_1"):
     add(_op, ("int8", "uint8", "int16") if _op != "RELU_N1_TO_1" else ("int8", "uint8"), cases.unary, _op)
+for _op in ("RESHAPE", "PACK", "UNPACK", "SPLIT"):
+    add(_op, ALL if _op != "UNPACK" else ("int8", "uint8"), getattr(cases, _op.lower()))
+add("TRANSPOSE_CONV", ALL, cases.transpose_conv)
+add("PRELU", ("int8", "uint8"), cases.prelu)
+add("SOFTMAX", ALL, cases.softmax)
+add("SOFTMAX_TO_INT16", ("int8",), cases.softmax, True)
+_INTEGERS = ("int8", "uint8", "int16", "int32")
+# LiteRT has no kernels for these.
+_NOT_REQUANTISED = (
+    *(("int8", "int32"), ("uint8", "int16"), ("uint8", "int32")),
+    *(("int16", "uint8"), ("int32", "uint8"), ("int32", "int32")),
+)
+for _from in _INTEGERS:
+    for _to in _INTEGERS:
+        CASES[f"CAST-{_from}-{_to}"] = cases.cast(_from, _to)
+        if (_from, _to) not in _NOT_REQUANTISED:
+            CASES[f"QUANTIZE-{_from}-{_to}"] = cases.requantise(_from, _to)
 
 
 def check(strategy: st.SearchStrategy[bytes], examples: int) -> None:
