@@ -55,6 +55,11 @@ class Moves:
     tables: tuple[Ints | None, ...] = ()
     """Per input: what its 256 values become, by their bits; None or absent where they stay what they are."""
 
+    @property
+    def may_overlap(self) -> bool:
+        """Whether `move_lead` can let the output overlap the input."""
+        return self.fill is None and len(self.copies) == 1
+
     def table(self, source: int) -> Ints | None:
         """The table of an input."""
         return self.tables[source] if source < len(self.tables) else None
@@ -88,7 +93,7 @@ def move_lead(kernel: Kernel) -> tuple[int | None, ...]:
     """Runs are copied one after the other; a target that is filled or not written in order allows no overlap."""
     moves: Moves = kernel.params
     result: list[int | None] = [None] * len(kernel.inputs)
-    if moves.fill is not None or len(moves.copies) != 1 or len(kernel.outputs) != 1:
+    if not moves.may_overlap:
         return tuple(result)
     (copy,) = moves.copies
     reads = np.array([copy.source_offset], np.int64)
