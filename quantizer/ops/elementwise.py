@@ -1,21 +1,25 @@
-"""What elementwise operators of two inputs share: broadcasting, and sums of two scales proven over all pairs."""
+"""What elementwise operators of two inputs share: broadcasting, loops, and constants that fold into tables or lines."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from intaglio.quantizer import fixedpoint as fp
 from intaglio.quantizer.errors import UnsupportedError
 from intaglio.quantizer.fixedpoint import Ints
 from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, TensorType
 from intaglio.quantizer.ops import accumulate as acc
-from intaglio.quantizer.ops.base import Context, Kernel, limit
+from intaglio.quantizer.ops.base import Context, Kernel, Operator, Variant, elementwise_lead, limit
 from intaglio.quantizer.ops.build import quantised, single
+from intaglio.quantizer.ops.lines import Lines, fit
+from intaglio.quantizer.ops.lookup import EIGHT_BITS, Table, is_table, stored_values
+from intaglio.quantizer.requant import Interval
+
+A = TypeVar("A", bound=Attrs)
 
 
 @dataclass(frozen=True)
@@ -23,20 +27,6 @@ class ClampAttrs(Attrs):
     """clamp: the fused activation."""
 
     clamp: acc.Clamp = acc.NO_CLAMP
-
-
-def broadcast(node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
-    """The shape rule: numpy's broadcasting.
-
-    Raises:
-        UnsupportedError: the shapes do not broadcast.
-    """
-    shapes = [t.shape for t in inputs if t is not None]
-    try:
-        return (tuple(int(n) for n in np.broadcast_shapes(*shapes)),)
-    except ValueError:
-        listed = " and ".join(str(list(s)) for s in shapes)
-        raise UnsupportedError(str(node), f"shapes {listed} do not broadcast", "re-export the model") from None
 
 
 @dataclass(frozen=True)
@@ -68,14 +58,43 @@ def loops(kernel: Kernel) -> list[Loop]:
     return result or [Loop(1, (1,) * len(shapes))]
 
 
-class BinaryLimits:
-    """The limits that elementwise operators of two inputs share."""
+def is_lines(kernel: Kernel) -> bool:
+    """Whether the node is a line per channel of one input."""
+    return isinstance(kernel.params, Lines)
+
+
+def every_value(kind: TensorType) -> Ints:
+    """Every integer of an 8-bit type, ascending."""
+    return np.arange(kind.dtype.low, kind.dtype.high + 1, dtype=np.int64)
+
+
+class BinaryOperator(Operator[A, Any]):
+    """x . y, element by element, with numpy's broadcasting.
+
+    8-bit operators of one constant are folded: one constant value gives a table of the other input, one value per
+    channel a line per channel where that is exact.
+    """
+
+    variants: ClassVar[tuple[Variant, ...]] = (
+        Variant("table", "lookup.c.j2", accepts=is_table, lead=elementwise_lead),
+        Variant("lines", "lines.c.j2", accepts=is_lines, lead=elementwise_lead),
+    )
+
+    def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
+        if len(inputs) < 2 or inputs[0] is None or inputs[1] is None:
+            raise UnsupportedError(str(node), "two inputs are needed", "re-export the model")
+        shapes = inputs[0].shape, inputs[1].shape
+        try:
+            return (tuple(int(n) for n in np.broadcast_shapes(*shapes)),)
+        except ValueError:
+            listed = " and ".join(str(list(s)) for s in shapes)
+            raise UnsupportedError(str(node), f"shapes {listed} do not broadcast", "re-export the model") from None
 
     @limit
     def types(self, ctx: Context) -> bool:
         """Inputs and output are all int8, all uint8 or all int16."""
         kinds = {ctx.input(0).dtype, ctx.input(1).dtype, ctx.output.dtype}
-        return len(kinds) == 1 and kinds.pop() in (DType.INT8, DType.UINT8, DType.INT16)
+        return len(kinds) == 1 and kinds.pop() in (*EIGHT_BITS, DType.INT16)
 
     @limit
     def quantised(self, ctx: Context) -> bool:
@@ -83,196 +102,104 @@ class BinaryLimits:
         kinds = (ctx.input(0), ctx.input(1), ctx.output)
         return all(t.qparams is not None and len(t.qparams.scale) == 1 for t in kinds)
 
+    @limit
+    def computed(self, ctx: Context) -> bool:
+        """At least one input is computed; what is constant altogether is folded before."""
+        return len(ctx.constants) < 2
 
-@dataclass(frozen=True)
-class Linear:
-    """out = clip((x * a + y * b + c) >> shift, low, high), in 32 or 64 bits.
+    @abstractmethod
+    def meaning(self, ctx: Context, x: Ints, y: Ints) -> Ints:
+        """The contract's outputs for stored integers that broadcast."""
 
-    Attributes:
-        a, b, c: integers; the zero points and the rounding are in c.
-        shift: to the right.
-    """
+    @abstractmethod
+    def slopes(self, ctx: Context, operand: int, constants: Ints) -> list[float] | None:
+        """Output steps per step of the operand, for each value of the other input; None: not a line."""
 
-    a: int
-    b: int
-    c: int
-    shift: int
+    @abstractmethod
+    def lower_pair(self, ctx: Context) -> Any:
+        """The parameters of a node that is not folded; they have `apply(x, y)`."""
 
-    def apply(self, x: Ints, y: Ints, low: int, high: int) -> Ints:
-        """Evaluate over int64 arrays that broadcast."""
-        return fp.saturate((x * self.a + y * self.b + self.c) >> self.shift, low, high)
+    def clip(self, ctx: Context) -> Interval:
+        """The clip of the output's integers."""
+        clamp: acc.Clamp = ctx.node.attrs.clamp
+        return clamp.integers(ctx.output, ctx.contract)
 
-    def bits(self, size: int) -> int:
-        """Bits of the largest magnitude that an intermediate takes for inputs up to `size`."""
-        return (size * (abs(self.a) + abs(self.b)) + abs(self.c)).bit_length()
+    def lower(self, ctx: Context) -> Any:
+        return self.folded(ctx) or self.lower_pair(ctx)
 
+    def folded(self, ctx: Context) -> Table | Lines | None:
+        """The table or the lines of an 8-bit node with a constant operand; None when it has neither."""
+        if len(ctx.constants) != 1:
+            return None
+        (constant,) = ctx.constants
+        operand = 1 - constant
+        x, other = ctx.input(operand), ctx.input(constant)
+        if x.dtype not in EIGHT_BITS or x.shape != ctx.output.shape:
+            return None
+        values = ctx.integers(constant).ravel()
+        if len(values) == 1:
+            return Table(self._beside(ctx, operand, stored_values(x), values), operand)
+        if not x.shape or not len(values) == other.shape[-1] == x.shape[-1]:
+            return None
+        slopes = self.slopes(ctx, operand, values)
+        if slopes is None:
+            return None
+        tables = self._beside(ctx, operand, every_value(x), values[:, None])
+        return fit(tables, x.dtype.low, *self.clip(ctx), slopes, operand)
 
-@dataclass(frozen=True)
-class TfliteSum:
-    """TFLite's addition: both inputs scaled to a common scale with headroom, summed, scaled to the output's.
+    def _beside(self, ctx: Context, operand: int, x: Ints, constants: Ints) -> Ints:
+        return self.meaning(ctx, x, constants) if operand == 0 else self.meaning(ctx, constants, x)
 
-    Attributes:
-        offsets: added to the inputs (minus their zero points); left_shift: bits of headroom.
-        scales: (multiplier, shift) of x, of y (negated multiplier: subtracted) and of the sum.
-        zero_point: of the output.
-    """
+    def evaluate(self, ctx: Context, params: Any, inputs: Sequence[Ints | None]) -> list[Ints]:
+        x, y = inputs
+        assert x is not None and y is not None
+        if isinstance(params, Table | Lines):
+            return [params.apply((x, y)[params.operand])]
+        return [params.apply(x, y)]
 
-    offsets: tuple[int, int]
-    left_shift: int
-    scales: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-    sign: int
-    zero_point: int
+    def define(self, ctx: Context, inputs: Sequence[Ints | None]) -> list[Ints]:
+        x, y = inputs
+        assert x is not None and y is not None
+        return [self.meaning(ctx, x, y)]
 
-    def side(self, value: Ints, index: int) -> Ints:
-        """An input on the common scale."""
-        multiplier, shift = self.scales[index]
-        return fp.multiply_double_rounding((value + self.offsets[index]) << self.left_shift, multiplier, shift)
-
-    def apply(self, x: Ints, y: Ints, low: int, high: int) -> Ints:
-        """Evaluate over int64 arrays that broadcast."""
-        total = self.side(x, 0) + self.sign * self.side(y, 1)
-        return fp.saturate(fp.multiply_double_rounding(total, *self.scales[2]) + self.zero_point, low, high)
-
-
-@dataclass(frozen=True)
-class SumParams:
-    """A sum or difference of two scales.
-
-    Attributes:
-        definition: the arithmetic that defines the integers.
-        narrow: 32-bit arithmetic proven equal to it over every pair of inputs; None when there is none.
-        wide: the same with 64-bit products.
-        low, high: the clip.
-    """
-
-    definition: Linear | TfliteSum
-    narrow: Linear | None
-    wide: Linear | None
-    low: int
-    high: int
+    def output_ranges(self, ctx: Context, params: Any) -> tuple[Interval, ...]:
+        return (self.clip(ctx),)
 
 
-def lower_sum(ctx: Context, sign: int) -> SumParams:
-    """Lower x + sign * y.
-
-    8-bit inputs: the arithmetic is proven over all 65,536 pairs. 16-bit: contract `tflite` as LiteRT computes it;
-    the others by a linear form whose coefficients have 44 fractional bits (docs/numerics.md bounds its error).
-    """
-    low, high = ctx.node.attrs.clamp.integers(ctx.output, ctx.contract)
-    if ctx.input(0).dtype is DType.INT16:
-        definition = tflite_sum(ctx, sign) if ctx.contract is Contract.TFLITE else linear(ctx, sign, 44)
-        return SumParams(definition, None, definition if isinstance(definition, Linear) else None, low, high)
-    expected = pairs_table(ctx, sign)
-    narrow = next(
-        (f for f in _candidates(ctx, sign, range(23, 7, -1), 31) if _equal(ctx, f, expected, low, high)), None
-    )
-    wide = next((f for f in _candidates(ctx, sign, (32, 36, 40, 28), 63) if _equal(ctx, f, expected, low, high)), None)
-    if ctx.contract is Contract.TFLITE:
-        return SumParams(tflite_sum(ctx, sign), narrow, wide, low, high)
-    best = narrow or wide
-    if best is None:
-        best = _finest(ctx, sign, expected, low, high)
-    return SumParams(best, narrow, wide or best, low, high)
-
-
-def _all_pairs(ctx: Context) -> tuple[Ints, Ints]:
-    kind = ctx.input(0).dtype
-    values = np.arange(kind.low, kind.high + 1, dtype=np.int64)
-    return values[:, None], values[None, :]
-
-
-def pairs_table(ctx: Context, sign: int) -> Ints:
-    """The definition over all pairs of 8-bit inputs: int64 (256, 256)."""
-    x, y = _all_pairs(ctx)
-    low, high = ctx.node.attrs.clamp.integers(ctx.output, ctx.contract)
-    if ctx.contract is Contract.TFLITE:
-        return tflite_sum(ctx, sign).apply(x, y, low, high)
-    return exact_sum(ctx, sign, x, y)
-
-
-def exact_sum(ctx: Context, sign: int, x: Ints, y: Ints) -> Ints:
-    """x * s_x + sign * y * s_y over s_out in exact arithmetic, rounded by the contract and clipped."""
-    first, second = ratios(ctx)
-    denominator = first.denominator * second.denominator
-    p = first.numerator * second.denominator
-    q = sign * second.numerator * first.denominator
-    total = (x - ctx.input(0).zero_point).astype(object) * p + (y - ctx.input(1).zero_point).astype(object) * q
-    rounded = (2 * total + denominator) // (2 * denominator)
-    if ctx.contract is Contract.ONNX:
-        tie = (2 * total + denominator) % (2 * denominator) == 0
-        rounded = rounded - (tie & (rounded % 2 != 0))
-    low, high = ctx.node.attrs.clamp.integers(ctx.output, ctx.contract)
-    return np.clip(rounded + ctx.output.zero_point, low, high).astype(np.int64)
-
-
-def ratios(ctx: Context) -> tuple[Fraction, Fraction]:
-    """The inputs' scales over the output's, exactly."""
-    out = fp.rational(ctx.output.scale)
-    return fp.rational(ctx.input(0).scale) / out, fp.rational(ctx.input(1).scale) / out
-
-
-def linear(ctx: Context, sign: int, shift: int) -> Linear:
-    """The linear form with so many fractional bits."""
-    first, second = ratios(ctx)
-    a, b = round(first * 2**shift), sign * round(second * 2**shift)
-    zero = -a * ctx.input(0).zero_point - b * ctx.input(1).zero_point
-    return Linear(a, b, zero + (ctx.output.zero_point << shift) + (1 << shift >> 1), shift)
-
-
-def _candidates(ctx: Context, sign: int, shifts: Sequence[int], room: int, coefficient: int = 31) -> Iterator[Linear]:
-    size = max(-ctx.input(0).dtype.low, ctx.input(0).dtype.high)
-    for shift in shifts:
-        base = linear(ctx, sign, shift)
-        for nudge in (0, -1, 1, -(1 << shift >> 10), 1 << shift >> 10):
-            form = Linear(base.a, base.b, base.c + nudge, shift)
-            if form.bits(size) <= room and max(abs(form.a), abs(form.b)) < 2**coefficient:
-                yield form
-
-
-def _equal(ctx: Context, form: Linear, expected: Ints, low: int, high: int) -> bool:
-    x, y = _all_pairs(ctx)
-    return bool(np.array_equal(form.apply(x, y, low, high), expected))
-
-
-def _finest(ctx: Context, sign: int, expected: Ints, low: int, high: int) -> Linear:
-    """The finest form that 64 bits hold; it is proven like the others.
-
-    Raises:
-        UnsupportedError: even that differs somewhere (a tie that only exact rationals decide).
-    """
-    for form in _candidates(ctx, sign, range(52, 40, -1), 63, 54):
-        if _equal(ctx, form, expected, low, high):
-            return form
-    raise UnsupportedError(
-        str(ctx.node), "no 64-bit arithmetic gives the exact sums of these scales", "calibrate with other data"
-    )
-
-
-def tflite_sum(ctx: Context, sign: int) -> TfliteSum:
-    """TFLite's parameters (`kernels/add.cc`, `sub.cc`)."""
-    x, y, out = ctx.input(0), ctx.input(1), ctx.output
-    left_shift = 15 if x.dtype is DType.INT16 else 20
-    twice = 2.0 * max(x.scale, y.scale)
-    scales = (
-        fp.quantize_multiplier(x.scale / twice),
-        fp.quantize_multiplier(y.scale / twice),
-        fp.quantize_multiplier(twice / ((1 << left_shift) * out.scale)),
-    )
-    return TfliteSum((-x.zero_point, -y.zero_point), left_shift, scales, sign, out.zero_point)
-
-
-def binary_examples(op: str, attrs: Any, *, out_scale: float = 0.06) -> Iterator[Graph]:
-    """Broadcast shapes, dtypes, contracts and a constant operand."""
+def binary_examples(op: str, attrs: Any, *, out_scale: float = 0.06, zero: int = 3) -> Iterator[Graph]:
+    """Broadcast shapes, types, contracts and constant operands."""
     rng = np.random.default_rng(5)
-    shapes = [((1, 4, 3, 5), (1, 4, 3, 5)), ((1, 4, 3, 5), (5,)), ((1, 1, 3, 1), (1, 4, 3, 5)), ((1, 6), (1, 1))]
-    for dtype in ("int8", "int16"):
-        wide = dtype == "int16"
-        for i, (left, right) in enumerate(shapes):
-            for contract in (Contract.TFLITE, Contract.EXACT, Contract.ONNX):
-                x = quantised(dtype, left, 0.0003 if wide else 0.041, 0 if wide else -5)
-                y = quantised(dtype, right, 0.0002 if wide else 0.067, 0 if wide else 9)
-                out = (dtype, out_scale / 150 if wide else out_scale, 0 if wide else 3)
-                operand: Any = y
-                if i == 1:
-                    operand = (y, rng.integers(y.dtype.low, y.dtype.high, right, endpoint=True))
-                yield single(op, attrs, [x, operand], [out], contract)
+    whole = (1, 4, 3, 5)
+
+    def example(
+        contract: Contract,
+        left: tuple[int, ...],
+        right: tuple[int, ...],
+        dtype: str = "int8",
+        constant: int = -1,
+        scales: tuple[float, float] = (0.0413272, 0.0671893),
+    ) -> Graph:
+        wide, shift = dtype == "int16", 128 if dtype == "uint8" else 0
+        kinds = [
+            quantised(dtype, left, scales[0] / 137 if wide else scales[0], 0 if wide else shift - 5),
+            quantised(dtype, right, scales[1] / 335 if wide else scales[1], 0 if wide else shift + 9),
+        ]
+        operands: list[Any] = list(kinds)
+        if constant >= 0:
+            kind = kinds[constant]
+            values = rng.integers(kind.dtype.low, kind.dtype.high, kind.shape, endpoint=True)
+            operands[constant] = (kind, values)
+        out = (dtype, out_scale / 150 if wide else out_scale, 0 if wide else shift + zero)
+        return single(op, attrs, operands, [out], contract)
+
+    yield example(Contract.TFLITE, whole, whole)
+    yield example(Contract.EXACT, whole, whole)
+    yield example(Contract.ONNX, (1, 1, 3, 1), whole, scales=(0.041, 0.067))
+    yield example(Contract.TFLITE, (1, 6), (1, 1), "uint8", scales=(0.041, 0.067))
+    yield example(Contract.TFLITE, whole, (5,), constant=1)
+    yield example(Contract.EXACT, (1, 1, 1, 5), whole, constant=0)
+    yield example(Contract.ONNX, whole, (1,), constant=1)
+    yield example(Contract.TFLITE, whole, (1, 4, 1, 5), constant=1)
+    yield example(Contract.TFLITE, whole, whole, "int16")
+    yield example(Contract.EXACT, whole, (1, 4, 1, 1), "int16")
+    yield example(Contract.ONNX, whole, (3, 1), "int16", constant=1)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from intaglio.quantizer.ir import Attrs
 from intaglio.quantizer.ops.base import register
-from intaglio.quantizer.ops.extremum import ExtremumOperator
+from intaglio.quantizer.ops.extremum import Choice, ExtremumOperator
 
 
 @dataclass(frozen=True)
@@ -22,4 +20,4 @@ class Maximum(ExtremumOperator[MaximumAttrs]):
 
     name = "Maximum"
     attrs = MaximumAttrs
-    choose = staticmethod(np.maximum)
+    choice = Choice(">")

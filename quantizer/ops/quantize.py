@@ -12,9 +12,9 @@ from intaglio.quantizer.errors import UnsupportedError
 from intaglio.quantizer.fixedpoint import AffineMap, Ints
 from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, TensorType
 from intaglio.quantizer.ops import accumulate as acc
-from intaglio.quantizer.ops.base import Context, Kernel, Operator, Reals, Variant, elementwise_lead, limit, register
+from intaglio.quantizer.ops.base import Context, Operator, Reals, Variant, elementwise_lead, limit, register
 from intaglio.quantizer.ops.build import quantised, single
-from intaglio.quantizer.ops.lookup import stored_values
+from intaglio.quantizer.ops.lookup import EIGHT_BITS, Table, is_table, stored_values
 from intaglio.quantizer.requant import Interval, Method, Requant, exact_requant, product_scale, tflite_requant
 
 
@@ -25,25 +25,24 @@ class QuantizeAttrs(Attrs):
 
 @dataclass(frozen=True, eq=False)
 class QuantizeParams:
-    """requant: of x - zero_point; table: all outputs by the input's bits where x has 8 bits, else None."""
+    """zero_point: of x; requant: of x - zero_point."""
 
     zero_point: int
     requant: Requant
-    values: Ints | None
 
-
-def _is_8_bit(kernel: Kernel) -> bool:
-    return kernel.params.values is not None
+    def apply(self, x: Ints) -> Ints:
+        """Evaluate."""
+        return self.requant.apply((x - self.zero_point)[..., None])[..., 0]
 
 
 @register
-class Quantize(Operator[QuantizeAttrs, QuantizeParams]):
+class Quantize(Operator[QuantizeAttrs, Table | QuantizeParams]):
     """Input: x, int8, uint8, int16 or int32. Output: int8, uint8, int16 or int32, on a scale of its own."""
 
     name = "Quantize"
     attrs = QuantizeAttrs
     variants = (
-        Variant("table", "lookup.c.j2", accepts=_is_8_bit, lead=elementwise_lead),
+        Variant("table", "lookup.c.j2", accepts=is_table, lead=elementwise_lead),
         Variant("portable", "quantize.c.j2", lead=elementwise_lead),
     )
 
@@ -67,7 +66,7 @@ class Quantize(Operator[QuantizeAttrs, QuantizeParams]):
         ratio: Fraction = product_scale((x.scale,), (out.scale,))
         return AffineMap(ratio, out.zero_point, out.dtype.low, out.dtype.high, acc.rounding(ctx.contract))
 
-    def lower(self, ctx: Context) -> QuantizeParams:
+    def lower(self, ctx: Context) -> Table | QuantizeParams:
         x, out = ctx.input(0), ctx.output
         if ctx.contract is Contract.TFLITE:
             scale = x.scale / out.scale
@@ -75,14 +74,12 @@ class Quantize(Operator[QuantizeAttrs, QuantizeParams]):
         else:
             low, high = ctx.ranges[0]
             requant = exact_requant([self._map(ctx)], [(low - x.zero_point, high - x.zero_point)], str(ctx.node))
-        values = None
-        if x.dtype in (DType.INT8, DType.UINT8):
-            values = requant.apply(stored_values(x) - x.zero_point)
-        return QuantizeParams(x.zero_point, requant, values)
+        params = QuantizeParams(x.zero_point, requant)
+        return Table(params.apply(stored_values(x))) if x.dtype in EIGHT_BITS else params
 
-    def evaluate(self, ctx: Context, params: QuantizeParams, inputs: Sequence[Ints | None]) -> list[Ints]:
+    def evaluate(self, ctx: Context, params: Table | QuantizeParams, inputs: Sequence[Ints | None]) -> list[Ints]:
         assert inputs[0] is not None
-        return [params.requant.apply(inputs[0] - params.zero_point)]
+        return [params.apply(inputs[0])]
 
     def define(self, ctx: Context, inputs: Sequence[Ints | None]) -> list[Ints]:
         if ctx.contract is Contract.TFLITE:
@@ -90,9 +87,8 @@ class Quantize(Operator[QuantizeAttrs, QuantizeParams]):
         assert inputs[0] is not None
         return [self._map(ctx).apply(inputs[0] - ctx.input(0).zero_point)]
 
-    def output_ranges(self, ctx: Context, params: QuantizeParams) -> tuple[Interval, ...]:
-        low, high = ctx.ranges[0]
-        ends = params.requant.apply(np.array([low - params.zero_point, high - params.zero_point]))
+    def output_ranges(self, ctx: Context, params: Table | QuantizeParams) -> tuple[Interval, ...]:
+        ends = params.apply(np.array(ctx.ranges[0]))
         return ((int(ends[0]), int(ends[1])),)
 
     def examples(self) -> Iterator[Graph]:

@@ -139,3 +139,75 @@ def test_every_value(name: str, dtype: str) -> None:
 @pytest.mark.parametrize(("name", "dtype"), ALL_UNARY)
 def test_every_value_of_many_scales(name: str, dtype: str) -> None:
     check_unary(name, dtype, SLOW_SEEDS)
+
+
+BINARY = {"ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions", "DIV": "DivOptions"}
+
+
+def binary_model(name: str, dtype: str, seed: int, constant: str) -> tuple[bytes, list[Array]]:
+    """A model of random scales whose inputs make every pair (int16: many pairs).
+
+    Args:
+        constant: "no"; "one" value or one per "channel" of the second operand.
+    """
+    r = np.random.default_rng([seed, len(constant), ord(name[0])])
+    low, high = LIMITS[dtype]
+    wide = dtype == "int16"
+    unit = 1 / 256 if wide else 1.0
+    scales = [float(np.float32(s * unit)) for s in 10 ** r.uniform(-2, -1, 2)]
+    real = {"MUL": scales[0] * scales[1] * 127 / unit, "DIV": scales[0] / scales[1] / 300}.get(name, sum(scales) / 2)
+    out = float(np.float32(real * r.uniform(0.5, 2.0)))
+    zeros = [0, 0, 0] if wide else [int(v) for v in r.integers(low, high + 1, 3)]
+    if name in ("MAXIMUM", "MINIMUM"):
+        scales, out, zeros = [scales[0]] * 2, scales[0], [zeros[0]] * 3
+    every = np.arange(low, high + 1)
+    if constant == "no":
+        grid = np.meshgrid(every, every, indexing="ij") if not wide else r.integers(low, high + 1, (2, 128, 128))
+        values = [np.asarray(v).reshape(1, len(v), -1) for v in grid]
+    elif constant == "one":
+        values = [every.reshape(1, 1, -1), r.integers(low, high + 1, (1,))]
+    else:
+        values = [np.repeat(every[:, None], 7, 1).reshape(1, 256, 7), r.integers(low, high + 1, (7,))]
+    values = [v.astype(dtype) for v in values]
+    if name == "DIV":
+        values[1] = np.where(values[1] == zeros[1], values[1] ^ 1, values[1])
+    model = ModelBuilder()
+    fixed = constant != "no"
+    x = model.main.tensor(values[0].shape, dtype, scales[0], zeros[0])
+    y = model.main.tensor(values[1].shape, dtype, scales[1], zeros[1], data=values[1] if fixed else None)
+    z = model.main.tensor(values[0].shape, dtype, out, zeros[2])
+    opts = options(BINARY.get(name, "MaximumMinimumOptions"))
+    if name in BINARY:
+        opts.fusedActivationFunction = int(r.integers(0, 4))
+    if name in ("ADD", "SUB"):
+        opts.potScaleInt16 = False
+    order = [y, x] if fixed and name != "DIV" and r.integers(2) else [x, y]
+    model.main.op(name, order, [z], opts, 2)
+    model.main.ports([x] if fixed else [x, y], [z])
+    return model.bytes(), values[:1] if fixed else values
+
+
+def check_binary(name: str, dtype: str, constant: str, seeds: range) -> None:
+    for seed in seeds:
+        model, values = binary_model(name, dtype, seed, constant)
+        check(model, [values])
+
+
+ALL_BINARY = [
+    (name, dtype, constant)
+    for name in ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM")
+    for dtype in ALL
+    for constant in ("no", "one", "channel")
+    if not (name == "DIV" and (constant == "no" or dtype == "int16")) and not (dtype == "int16" and constant != "no")
+]
+
+
+@pytest.mark.parametrize(("name", "dtype", "constant"), ALL_BINARY)
+def test_every_pair(name: str, dtype: str, constant: str) -> None:
+    check_binary(name, dtype, constant, SEEDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "dtype", "constant"), ALL_BINARY)
+def test_every_pair_of_many_scales(name: str, dtype: str, constant: str) -> None:
+    check_binary(name, dtype, constant, SLOW_SEEDS)

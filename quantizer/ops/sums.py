@@ -1,0 +1,200 @@
+"""Sums and differences of two scales, their arithmetic proven over every pair of 8-bit inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+
+import numpy as np
+
+from intaglio.quantizer import fixedpoint as fp
+from intaglio.quantizer.errors import ProofError
+from intaglio.quantizer.fixedpoint import Ints
+from intaglio.quantizer.ir import Contract, DType
+from intaglio.quantizer.ops.base import Context
+from intaglio.quantizer.requant import Interval
+
+_NONE = 1 << 62
+
+
+@dataclass(frozen=True)
+class Plane:
+    """(x * a + y * b + c) >> shift; the zero points and the rounding are in c.
+
+    Attributes:
+        bits: 32 or 64, of every intermediate.
+    """
+
+    a: int
+    b: int
+    c: int
+    shift: int
+    bits: int
+
+    def apply(self, x: Ints, y: Ints) -> Ints:
+        """Evaluate over int64 arrays that broadcast."""
+        return (self.c + x * self.a + y * self.b) >> self.shift
+
+    def fits(self, x: Interval, y: Interval) -> bool:
+        """Whether no intermediate overflows for such inputs, summed in the order c, x, y."""
+        room = 2 ** (self.bits - 1)
+        products = [v * self.a for v in x] + [v * self.b for v in y]
+        first = [self.c + v * self.a for v in x]
+        total = [f + v * self.b for f in first for v in y]
+        return all(-room <= p < room for p in (self.a, self.b, self.c, *products, *first, *total))
+
+
+@dataclass(frozen=True)
+class TfliteSum:
+    """LiteRT's addition: both inputs brought to a common scale with headroom, summed, brought to the output's.
+
+    Attributes:
+        offsets: added to the inputs (minus their zero points).
+        left_shift: bits of headroom.
+        scales: (multiplier, shift) of x, of y and of the sum.
+        sign: 1, or -1 for a difference.
+        zero_point: of the output.
+    """
+
+    offsets: tuple[int, int]
+    left_shift: int
+    scales: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    sign: int
+    zero_point: int
+
+    def side(self, value: Ints, index: int) -> Ints:
+        """An input on the common scale."""
+        multiplier, shift = self.scales[index]
+        return fp.multiply_double_rounding((value + self.offsets[index]) << self.left_shift, multiplier, shift)
+
+    def apply(self, x: Ints, y: Ints) -> Ints:
+        """Evaluate over int64 arrays that broadcast."""
+        total = self.side(x, 0) + self.sign * self.side(y, 1)
+        return fp.multiply_double_rounding(total, *self.scales[2]) + self.zero_point
+
+
+@dataclass(frozen=True)
+class SumParams:
+    """form: what the device computes; low, high: the clip."""
+
+    form: Plane | TfliteSum
+    low: int
+    high: int
+
+    def apply(self, x: Ints, y: Ints) -> Ints:
+        """Evaluate over int64 arrays that broadcast."""
+        return fp.saturate(self.form.apply(x, y), self.low, self.high)
+
+
+def lower_sum(ctx: Context, sign: int, clip: Interval) -> SumParams:
+    """Lower x + sign * y.
+
+    8-bit inputs: a plane in 32 bits, else in 64, that is proven over all pairs the inputs can make; contract `tflite`
+    has LiteRT's own steps to fall back on. int16: what defines the contract, see `wide_plane` and `tflite_sum`.
+
+    Raises:
+        ProofError: no plane equals the definition (a tie that 64 bits do not decide).
+    """
+    if ctx.input(0).dtype is DType.INT16:
+        return SumParams(tflite_sum(ctx, sign) if ctx.contract is Contract.TFLITE else wide_plane(ctx, sign), *clip)
+    (x_low, x_high), (y_low, y_high) = ctx.ranges[0], ctx.ranges[1]
+    x, y = np.arange(x_low, x_high + 1)[:, None], np.arange(y_low, y_high + 1)[None, :]
+    expected = sum_of_pairs(ctx, sign, x, y, clip)
+    # 64 bits first with coefficients that one instruction multiplies, then with the finest.
+    for bits, coefficient in ((32, 32), (64, 32), (64, 64)):
+        for plane in _planes(ctx, sign, bits, coefficient):
+            fitted = _fit(plane, x, y, expected, clip)
+            if fitted is not None and fitted.fits(ctx.ranges[0], ctx.ranges[1]):
+                return SumParams(fitted, *clip)
+    if ctx.contract is Contract.TFLITE:
+        return SumParams(tflite_sum(ctx, sign), *clip)
+    raise ProofError(str(ctx.node), "no 64-bit arithmetic gives the exact sums of these scales", "calibrate it anew")
+
+
+def sum_of_pairs(ctx: Context, sign: int, x: Ints, y: Ints, clip: Interval) -> Ints:
+    """The contract's definition for stored 8-bit integers that broadcast."""
+    if ctx.contract is Contract.TFLITE:
+        return fp.saturate(tflite_sum(ctx, sign).apply(x, y), *clip)
+    first, second = ratios(ctx)
+    unit = lcm(first.denominator, second.denominator)
+    p, q = int(first * unit), sign * int(second * unit)
+    small = (abs(p) + abs(q)) << 9 < 2**60 and unit < 2**60
+    kind = np.int64 if small else object
+    total = (x - ctx.input(0).zero_point).astype(kind) * p + (y - ctx.input(1).zero_point).astype(kind) * q
+    rounded = (2 * total + unit) // (2 * unit)
+    if ctx.contract is Contract.ONNX:
+        tie = (2 * total + unit) % (2 * unit) == 0
+        rounded = rounded - (tie & (rounded % 2 != 0))
+    low, high = clip
+    zero = ctx.output.zero_point
+    return np.asarray(np.clip(rounded, low - zero, high - zero).astype(np.int64) + zero, np.int64)
+
+
+def ratios(ctx: Context) -> tuple[Fraction, Fraction]:
+    """The inputs' scales over the output's, exactly."""
+    out = fp.rational(ctx.output.scale)
+    return fp.rational(ctx.input(0).scale) / out, fp.rational(ctx.input(1).scale) / out
+
+
+def _plane(ctx: Context, sign: int, shift: int, bits: int) -> Plane:
+    """The nearest plane with so many fractional bits."""
+    first, second = ratios(ctx)
+    a, b = round(first * 2**shift), sign * round(second * 2**shift)
+    zero = -a * ctx.input(0).zero_point - b * ctx.input(1).zero_point
+    return Plane(a, b, zero + (ctx.output.zero_point << shift) + (1 << shift >> 1), shift, bits)
+
+
+def wide_plane(ctx: Context, sign: int) -> Plane:
+    """The definition for int16: coefficients of 32 bits, at most 30 fractional ones, summed in 64."""
+    for shift in range(30, 0, -1):
+        plane = _plane(ctx, sign, shift, 64)
+        if max(abs(plane.a), abs(plane.b)) < 2**31:
+            return plane
+    raise ProofError(str(ctx.node), "a scale is 2**30 times the output's", "calibrate it anew")
+
+
+def _planes(ctx: Context, sign: int, bits: int, coefficient: int) -> Iterator[Plane]:
+    """Planes near the real one, the finest shift that fits first."""
+    nudges = sorted(((i, j) for i in range(-3, 4) for j in range(-3, 4)), key=lambda n: abs(n[0]) + abs(n[1]))
+    tried = 0
+    for shift in range(bits - 6, 8, -1):
+        plane = _plane(ctx, sign, shift, bits)
+        small = max(abs(plane.a), abs(plane.b)) + 3 < 2 ** (coefficient - 1)
+        if not small or not plane.fits(ctx.ranges[0], ctx.ranges[1]):
+            continue
+        for i, j in nudges:
+            yield Plane(plane.a + i, plane.b + j, plane.c, shift, bits)
+        tried += 1
+        if tried == 2:
+            return
+
+
+def _fit(plane: Plane, x: Ints, y: Ints, expected: Ints, clip: Interval) -> Plane | None:
+    """The plane with the c, if there is one, for which it equals `expected` at every pair.
+
+    a * x + b * y + c must be at least expected << shift, except where the clip raises it, and below
+    (expected + 1) << shift, except where the clip lowers it.
+    """
+    low, high = clip
+    line = x * plane.a + y * plane.b
+    start = (expected << plane.shift) - line
+    least = int(np.max(start, where=expected > low, initial=-_NONE))
+    most = int(np.min(start, where=expected < high, initial=_NONE - (1 << plane.shift))) + (1 << plane.shift) - 1
+    if least > most:
+        return None
+    return Plane(plane.a, plane.b, min(max(plane.c, least), most), plane.shift, plane.bits)
+
+
+def tflite_sum(ctx: Context, sign: int) -> TfliteSum:
+    """LiteRT's parameters (`kernels/add.cc`, `sub.cc`)."""
+    x, y, out = ctx.input(0), ctx.input(1), ctx.output
+    left_shift = 15 if x.dtype is DType.INT16 else 20
+    twice = 2.0 * max(x.scale, y.scale)
+    scales = (
+        fp.quantize_multiplier(x.scale / twice),
+        fp.quantize_multiplier(y.scale / twice),
+        fp.quantize_multiplier(twice / ((1 << left_shift) * out.scale)),
+    )
+    return TfliteSum((-x.zero_point, -y.zero_point), left_shift, scales, sign, out.zero_point)
