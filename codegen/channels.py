@@ -26,6 +26,11 @@ def is_high(params: MacParams) -> bool:
     return bool(rq.method is Method.MUL64 and rq.shift.min() >= 33 and rq.multiplier.max() < 2**31)
 
 
+def is_small(params: MacParams) -> bool:
+    """Whether twice a positive accumulator stays below 2**30."""
+    return all(hi < 2**29 for _, hi in params.intervals)
+
+
 def high_shift(rq: Requant) -> Ints:
     """The s - 1 of `is_high`, per channel."""
     if rq.method is Method.DOUBLE:

@@ -70,8 +70,8 @@ def compile_model(
 
 def library_cflags(core: Core) -> list[str]:
     """Flags that the kernels want beyond those of the core."""
-    # GCC's first scheduling pass spills the register blocks of the SIMD kernels.
-    return ["-O2", "-fno-schedule-insns"] if core.dsp else ["-O2"]
+    # GCC's first scheduling pass spills the register blocks of the kernels; it does not run for Armv6-M.
+    return ["-O2", "-fno-schedule-insns"] if core.thumb2 else ["-O2"]
 
 
 def make_manifest(library: Library, core: Core, board: str | None) -> dict[str, Any]:
