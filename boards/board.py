@@ -277,6 +277,8 @@ def _merged(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise BoardError(
             f"boards/{seen[-1]}.toml", f"inherits {name!r}, and there is no boards/{name}.toml", "correct `inherits`"
         ) from None
+    except UnicodeDecodeError as error:
+        raise BoardError(f"boards/{name}.toml", f"is not UTF-8 at byte {error.start}", "save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise BoardError(f"boards/{name}.toml", f"is not valid TOML: {error}", "correct that line") from None
     parent = data.pop("inherits", None)

@@ -1,4 +1,4 @@
-"""Start a board's firmware in its simulator, with its serial line on a socket and on a pseudo-terminal."""
+"""Start a board's firmware in its simulator, with its serial line on a socket and, if wanted, a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from intaglio.boards.board import Board, load_board
+from intaglio.host.sharedline import SharedLine
 from intaglio.quantizer.errors import ToolError
 
 _PR_SET_PDEATHSIG = 1
@@ -39,12 +39,14 @@ class Simulation:
         elf: its firmware; the newest one under build/firmware/BOARD when not given.
         icount: tie the board's time to the instructions it executes, about one a clock cycle, so that runs repeat;
             the time in which it sleeps is skipped, so its clock runs ahead of the host's.
-        pty: offer the serial line as a pseudo-terminal instead of a socket.
+        pty: offer the serial line as a pseudo-terminal beside the socket, and the socket to several at once.
         paused: do not run before `resume`, so that whoever connects first misses nothing.
 
     Attributes:
         address: `socket://127.0.0.1:PORT`, once started.
         pty_path: of the pseudo-terminal; None without.
+        instruction_ns: with `icount`, the board's nanoseconds that pass with an instruction: the power of two
+            nearest to a cycle of its clock.
     """
 
     def __init__(
@@ -60,8 +62,11 @@ class Simulation:
         self.elf = elf or newest_elf(self.board.name)
         self.address = ""
         self.pty_path: str | None = None
+        self._shift = max(0, round(math.log2(1e9 / self.board.clock.hz)))
+        self.instruction_ns = 1 << self._shift
         self._icount = icount
         self._pty = pty
+        self._shared: SharedLine | None = None
         self._paused = paused
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -102,10 +107,13 @@ class Simulation:
             str(self.elf),
             "-qmp",
             f"unix:{monitor},server=on,wait=off",
-            *self._serial_options(),
+            "-chardev",
+            "socket,id=line,host=127.0.0.1,port=0,server=on,wait=off,nodelay=on,ipv4=on",
+            "-serial",
+            "chardev:line",
         ]
         if self._icount:
-            command += ["-icount", f"shift={self._instruction_shift()},sleep=off"]
+            command += ["-icount", f"shift={self._shift},sleep=off"]
         if self._paused:
             command += ["-S"]
         self._process = subprocess.Popen(
@@ -123,28 +131,21 @@ class Simulation:
             raise
         return self.address
 
-    def _instruction_shift(self) -> int:
-        """The power of two of nanoseconds nearest to a cycle of the core's clock."""
-        return max(0, round(math.log2(1e9 / self.board.clock.hz)))
-
-    def _serial_options(self) -> Sequence[str]:
-        line = "socket,id=line,host=127.0.0.1,port=0,server=on,wait=off,nodelay=on,ipv4=on"
-        return ("-chardev", "pty,id=line" if self._pty else line, "-serial", "chardev:line")
-
     def _find_lines(self, monitor: Path) -> None:
-        """Ask QEMU where it put the serial line."""
+        """Ask QEMU where it put the serial line; share it if that is wanted."""
         with Monitor(monitor, self._alive) as qmp:
             for device in qmp.command("query-chardev"):
                 if device["label"] != "line":
                     continue
-                name = str(device["filename"])
-                port = re.search(r"127\.0\.0\.1:(\d+)", name)
+                port = re.search(r"127\.0\.0\.1:(\d+)", str(device["filename"]))
                 if port:
                     self.address = f"socket://127.0.0.1:{port[1]}"
-                elif name.startswith("pty:"):
-                    self.pty_path = self.address = name.removeprefix("pty:")
         if not self.address:
             raise ToolError("qemu-system-arm", "did not say where the serial line is", "report this")
+        if self._pty:
+            host, _, number = self.address.removeprefix("socket://").partition(":")
+            self._shared = SharedLine(socket.create_connection((host, int(number)), timeout=10))
+            self.address, self.pty_path = self._shared.address, self._shared.pty_path
 
     def _alive(self) -> None:
         """Raise when the simulator has ended."""
@@ -173,6 +174,9 @@ class Simulation:
 
     def close(self) -> None:
         """End the simulator."""
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.close()
         process, self._process = self._process, None
         if process is not None:
             process.kill()

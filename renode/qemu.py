@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from intaglio.host.simulate import Simulation
 
@@ -10,7 +11,7 @@ _running: list[Simulation] = []
 
 
 def start_simulation(board: str, elf: str) -> str:
-    """Start a board, its time tied to its instructions (one nanosecond each); returns the port of its line."""
+    """Start a board, its time tied to its instructions; returns the port of its line."""
     simulation = Simulation(board, Path(elf), icount=True)
     simulation.start()
     _running.append(simulation)
@@ -26,3 +27,8 @@ def stop_simulation() -> None:
     """End what runs."""
     while _running:
         _running.pop().close()
+
+
+def instructions_of(facts: dict[str, Any], prediction: dict[str, Any]) -> int:
+    """Instructions that a prediction took, by the board's clock."""
+    return int(prediction["us"]) * 1000 // _running[-1].instruction_ns
