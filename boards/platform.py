@@ -3,8 +3,11 @@
 PlatformIO's Python needs the `intaglio` package.
 """
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import Any
 
 from platformio.platform.base import PlatformBase
 
@@ -12,10 +15,10 @@ from intaglio.boards.board import board_names, load_board
 from intaglio.host.build import board_manifest
 
 
-class IntaglioPlatform(PlatformBase):
+class IntaglioPlatform(PlatformBase):  # type: ignore[misc]  # PlatformIO has no types
     """A development platform without packages: the compiler is the system's."""
 
-    def get_boards(self, id_=None):
+    def get_boards(self, id_: str | None = None) -> Any:
         """Write the manifests that PlatformIO reads, where a build has not brought its own."""
         folder = Path(self.config.get("platformio", "boards_dir"))
         folder.mkdir(parents=True, exist_ok=True)

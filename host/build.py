@@ -13,7 +13,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-import intaglio.boards as boards_package
 from intaglio.boards.board import Board
 from intaglio.host.elfscan import FloatReport, is_float_symbol, scan_elf
 from intaglio.host.library import Library, open_library
@@ -24,8 +23,7 @@ from intaglio.quantizer.errors import DoesNotFitError, OutputError, ToolError
 
 _UNKNOWN_STACK_BYTES = 1024
 
-PLATFORM = Path(boards_package.__file__).resolve().parent
-FIRMWARE = PLATFORM.parent / "firmware"
+FIRMWARE = Path(__file__).resolve().parents[1] / "firmware"
 
 
 @dataclass(frozen=True)
@@ -62,26 +60,50 @@ def build_firmware(
         OutputError: the folder cannot be written.
     """
     opened = [open_library(folder) for folder in libraries]
-    names = [library.name for library in opened]
-    if len(set(names)) != len(names):
-        raise ToolError(", ".join(names), "two libraries have one name", "compile one of them with --name")
     out = out.absolute()
+    plan = plan_firmware(opened, board, out, program)
     try:
-        generated = out / "generated"
-        generated.mkdir(parents=True, exist_ok=True)
-        plan = _plan(opened, board, generated, program)
-        _write(out / "build.json", json.dumps(plan, indent=1))
         (out / "boards").mkdir(exist_ok=True)
-        _write(out / "boards" / f"{board.name}.json", json.dumps(_board_json(board, out / "build.json")))
+        manifest = board_manifest(board) | {"intaglio": {"plan": str(plan)}}
+        _write(out / "boards" / f"{board.name}.json", json.dumps(manifest))
     except OSError as error:
         raise OutputError(str(out), f"cannot be written ({error.strerror})", "choose another folder with -o") from error
     try:
-        made = run_platformio(FIRMWARE, out, board.name, PLATFORM)
+        made = run_platformio(FIRMWARE, out, board.name)
     except ToolError as error:
         raise _explained(error, board, opened) from error
     elf = made / "firmware.elf"
     flash, ram = _sizes(elf)
     return FirmwareImage(elf, made / "firmware.bin", made / "firmware.hex", flash, ram, scan_elf(elf, board.core))
+
+
+def plan_firmware(libraries: Sequence[Library], board: Board, out: Path, program: Sequence[Path] = ()) -> Path:
+    """Generate what a build needs beside the sources: the board's and the models' files, and `build.json`.
+
+    Args:
+        libraries: the models to compile in.
+        board: the board.
+        out: folder to write to.
+        program: sources with a `main` to build on the HAL instead of the agent's.
+
+    Returns:
+        The path of `build.json`: every source with its flags, and how to link, for `boards/builder/main.py`.
+
+    Raises:
+        ToolError: a tool is missing, or two libraries have one name.
+        OutputError: the folder cannot be written.
+    """
+    names = [library.name for library in libraries]
+    if len(set(names)) != len(names):
+        raise ToolError(", ".join(names), "two libraries have one name", "compile one of them with --name")
+    try:
+        generated = out / "generated"
+        generated.mkdir(parents=True, exist_ok=True)
+        plan = _plan(libraries, board, generated, program)
+        _write(out / "build.json", json.dumps(plan, indent=1))
+    except OSError as error:
+        raise OutputError(str(out), f"cannot be written ({error.strerror})", "choose another folder with -o") from error
+    return out / "build.json"
 
 
 def _explained(error: ToolError, board: Board, libraries: Sequence[Library]) -> Exception:
@@ -229,13 +251,13 @@ def integer_libgcc(cc: str, flags: Sequence[str], out: Path) -> Path:
     return target
 
 
-def _board_json(board: Board, plan: Path) -> dict[str, Any]:
+def board_manifest(board: Board) -> dict[str, Any]:
     """The board as PlatformIO wants it described."""
     return {
         "name": board.title,
         "vendor": board.vendor,
         "url": board.url,
-        "build": {"mcu": board.mcu.lower(), "cpu": board.core.name, "f_cpu": f"{board.clock.hz}L", "plan": str(plan)},
+        "build": {"mcu": board.mcu.lower(), "cpu": board.core.name, "f_cpu": f"{board.clock.hz}L"},
         "upload": {"maximum_size": board.flash_bytes, "maximum_ram_size": board.ram_bytes},
         "frameworks": [],
     }

@@ -42,13 +42,12 @@ def provide_scons(core_dir: Path) -> None:
     (package / ".piopm").write_text(json.dumps(marker), encoding="utf-8")
 
 
-def run_platformio(project: Path, out: Path, board: str, platform: Path, timeout: float = 600.0) -> Path:
+def run_platformio(project: Path, out: Path, board: str, timeout: float = 600.0) -> Path:
     """Build a project's environment `board`.
 
     Args:
         project: folder of platformio.ini.
         out: for everything that PlatformIO writes; `boards/BOARD.json` lies in it.
-        platform: folder of the development platform.
 
     Returns:
         The folder with firmware.elf, .bin and .hex.
@@ -62,7 +61,6 @@ def run_platformio(project: Path, out: Path, board: str, platform: Path, timeout
     provide_scons(core_dir)
     environment = os.environ | {
         "INTAGLIO_BOARD": board,
-        "INTAGLIO_PLATFORM": str(platform),
         "PLATFORMIO_CORE_DIR": str(core_dir),
         "PLATFORMIO_WORKSPACE_DIR": str(out / "workspace"),
         "PLATFORMIO_BUILD_DIR": str(out / "build"),

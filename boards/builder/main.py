@@ -1,15 +1,41 @@
-"""PlatformIO's build script: compiles what `intaglio build` lists in build.json and links it."""
+"""PlatformIO's build script: compiles what build.json lists, and links it.
+
+`intaglio build` brings build.json; without it, it is made here, from the option `custom_intaglio_libraries`.
+"""
+
+from __future__ import annotations
 
 import json
+import os
 import shlex
+import sys
 from pathlib import Path
 
 from SCons.Script import AlwaysBuild, Default, DefaultEnvironment
 
+from intaglio.boards.board import load_board
 from intaglio.host.bootsum import seal_boot_stage
+from intaglio.host.build import plan_firmware
+from intaglio.host.library import open_library
+from intaglio.quantizer.errors import IntaglioError
 
 env = DefaultEnvironment()
-plan = json.loads(Path(env.BoardConfig().get("build.plan")).read_text(encoding="utf-8"))
+
+
+def planned() -> Path:
+    """The path of build.json."""
+    given = env.BoardConfig().get("intaglio.plan", None)
+    if given is not None:
+        return Path(given)
+    folders = [Path(name) for name in env.GetProjectOption("custom_intaglio_libraries", "").split(os.pathsep) if name]
+    try:
+        libraries = [open_library(folder) for folder in folders]
+        return plan_firmware(libraries, load_board(env["BOARD"]), Path(env.subst("$BUILD_DIR")))
+    except IntaglioError as error:
+        sys.exit(str(error))
+
+
+plan = json.loads(planned().read_text(encoding="utf-8"))
 
 env.Replace(
     CC=plan["cc"],
