@@ -14,6 +14,9 @@ from intaglio.quantizer.fixedpoint import Ints
 from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, QParams, TensorType
 from intaglio.quantizer.ops.base import Context, Operator, Reals, Variant, elementwise_lead, limit, register
 from intaglio.quantizer.ops.build import quantised, single
+from intaglio.quantizer.ops.softmax16 import LARGEST_SHIFT, Softmax16
+
+Params = Ints | Softmax16
 
 _DIFF_BITS = 5
 """Integer bits of the scaled difference to the largest logit (kScaledDiffIntegerBits)."""
@@ -38,36 +41,47 @@ def softmax_shape(node: Node, inputs: Sequence[TensorType | None]) -> tuple[tupl
 
 
 @register
-class Softmax(Operator[SoftmaxAttrs, Ints]):
-    """Input: x, int8 or uint8. Output: of x's shape; of its type and scale 1/256, or int16 and scale 1/65536.
+class Softmax(Operator[SoftmaxAttrs, Params]):
+    """Input: x, int8, uint8 or int16. Output: of x's shape and type, of scale 1/256 or 1/32768; from int8 also int16
+    of scale 1/65536.
 
-    `params` is the table of exponentials: int64 (256,) raw Q0.31 values of exp(scale * beta * -i); 0 from where
-    TFLite's algorithm treats the difference as too small to count.
+    Of 8-bit inputs, `params` is the table of exponentials: int64 (256,) raw Q0.31 values of exp(scale * beta * -i); 0
+    from where TFLite's algorithm treats the difference as too small to count.
     """
 
     name = "Softmax"
     attrs = SoftmaxAttrs
-    variants = (Variant("portable", "softmax.c.j2", lead=elementwise_lead),)
+    variants = (
+        Variant("int16", "softmax16.c.j2", accepts=lambda k: isinstance(k.params, Softmax16), lead=elementwise_lead),
+        Variant("portable", "softmax.c.j2", lead=elementwise_lead),
+    )
 
     def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
         return softmax_shape(node, inputs)
 
     @limit
     def types(self, ctx: Context) -> bool:
-        """Input and output are both int8 or both uint8; in contract `tflite` int8 may become int16."""
+        """Input and output are both int8 or both uint8; in contract `tflite` int8 and int16 may become int16."""
         x, y = ctx.input(0).dtype, ctx.output.dtype
-        wider = ctx.contract is Contract.TFLITE and (x, y) == (DType.INT8, DType.INT16)
-        return wider or (x in (DType.INT8, DType.UINT8) and y is x)
+        wide = ctx.contract is Contract.TFLITE and y is DType.INT16 and x in (DType.INT8, DType.INT16)
+        return wide or (x in (DType.INT8, DType.UINT8) and y is x)
 
     @limit
     def output_scale(self, ctx: Context) -> bool:
-        """The output's zero point is its smallest integer, its scale 1/256 (int16: 1/65536; contract `tflite`: up to
-        0.1 % off, as LiteRT tolerates)."""
+        """The output has scale 1/256 and the smallest integer as zero point; int16 from int8 has scale 1/65536, int16
+        from int16 has scale 1/32768 and zero point 0. Contract `tflite` lets scales be 0.1 % off, as LiteRT does."""
         kind = ctx.output
-        if kind.qparams is None or kind.zero_point != kind.dtype.low:
+        both = ctx.input(0).dtype is DType.INT16
+        if kind.qparams is None or kind.zero_point != (0 if both else kind.dtype.low):
             return False
         slack = 0.001 if ctx.contract is Contract.TFLITE else 0.0
-        return abs(kind.scale * (1 << 8 * kind.dtype.bytes) - 1) <= slack
+        return bool(abs(kind.scale * (1 << 8 * kind.dtype.bytes - both) - 1) <= slack)
+
+    @limit
+    def input_scale(self, ctx: Context) -> bool:
+        """int16 inputs have a scale that, times beta, is below 2.5."""
+        x = ctx.input(0)
+        return x.dtype is not DType.INT16 or Softmax16.of(x.scale, ctx.node.attrs.beta).shift <= LARGEST_SHIFT
 
     @limit
     def length(self, ctx: Context) -> bool:
@@ -83,7 +97,9 @@ class Softmax(Operator[SoftmaxAttrs, Ints]):
         z = np.exp(a.beta * (inputs[0] - inputs[0].max(axis=a.axis, keepdims=True)))
         return [z / z.sum(axis=a.axis, keepdims=True)]
 
-    def lower(self, ctx: Context) -> Ints:
+    def lower(self, ctx: Context) -> Params:
+        if ctx.input(0).dtype is DType.INT16:
+            return Softmax16.of(ctx.input(0).scale, ctx.node.attrs.beta)
         # PreprocessSoftmaxScaling: the scale of the differences in Q5.26.
         real = min(float(np.float32(ctx.node.attrs.beta)) * ctx.input(0).scale * (1 << (31 - _DIFF_BITS)), 2.0**31 - 1)
         multiplier, shift = fp.quantize_multiplier(real)
@@ -96,7 +112,7 @@ class Softmax(Operator[SoftmaxAttrs, Ints]):
         scaled = fp.saturating_rounding_doubling_high_mul(np.where(counted, diff, 0) << shift, multiplier)
         return np.where(counted, exp_on_negative_values(scaled, _DIFF_BITS), 0)
 
-    def evaluate(self, ctx: Context, params: Ints, inputs: Sequence[Ints | None]) -> list[Ints]:
+    def evaluate(self, ctx: Context, params: Params, inputs: Sequence[Ints | None]) -> list[Ints]:
         a: SoftmaxAttrs = ctx.node.attrs
         assert inputs[0] is not None
         rows = np.moveaxis(inputs[0], a.axis, -1)
@@ -104,6 +120,9 @@ class Softmax(Operator[SoftmaxAttrs, Ints]):
         kind = ctx.output.dtype
         for index in np.ndindex(rows.shape[:-1]):
             row = rows[index]
+            if isinstance(params, Softmax16):
+                out[index] = params.apply(row)
+                continue
             exps = params[row.max() - row]
             total = int(fp.rounding_divide_by_pot(exps, _SUM_BITS).sum())
             scale, over = reciprocal(total, _SUM_BITS)
@@ -129,3 +148,6 @@ class Softmax(Operator[SoftmaxAttrs, Ints]):
                 yield single(self.name, SoftmaxAttrs(axis), [quantised(dtype, shape, scale, 3)], [out], contract)
         wide = ("int16", 1 / 65536, -32768)
         yield single(self.name, SoftmaxAttrs(1), [quantised("int8", (1, 9), 0.1, 3)], [wide], Contract.TFLITE)
+        for shape, axis, scale in (((1, 10), 1, 3e-4), ((1, 3, 4), 1, 0.02)):
+            x = quantised("int16", shape, scale)
+            yield single(self.name, SoftmaxAttrs(axis), [x], [("int16", 1 / 32768, 0)], Contract.TFLITE)
