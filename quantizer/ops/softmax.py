@@ -86,7 +86,8 @@ class Softmax(Operator[SoftmaxAttrs, Params]):
     @limit
     def length(self, ctx: Context) -> bool:
         """At most 4095 values are normalised together, so that their sum fits 12 integer bits."""
-        return ctx.input(0).shape[ctx.node.attrs.axis] < 1 << _SUM_BITS
+        axis: int = ctx.node.attrs.axis
+        return ctx.input(0).shape[axis] < 1 << _SUM_BITS
 
     def output_qparams(self, ctx: Context) -> tuple[QParams, ...] | None:
         return (QParams.of(1 / 256, -128),)
