@@ -95,12 +95,12 @@ def inverse_sqrt(value: int) -> tuple[int, int]:
         value, right = value // 4, right + 1
     pairs = (count_leading_zeros(value) - 1) // 2 - 1
     right -= pairs
-    scaled = np.int64((value << 2 * pairs) >> 1)
+    scaled = np.asarray((value << 2 * pairs) >> 1, np.int64)
     half = rounding_divide_by_pot(scaled, 1)
     high_mul = saturating_rounding_doubling_high_mul
     x = np.asarray(1 << 28, np.int64)
     for _ in range(5):
         cube = _saturating_shift_left(high_mul(high_mul(x, x), x), 6)
-        x = _saturating_shift_left(high_mul(np.int64((1 << 28) + (1 << 27)), x) - high_mul(half, cube), 3)
+        x = _saturating_shift_left(high_mul(np.asarray((1 << 28) + (1 << 27), np.int64), x) - high_mul(half, cube), 3)
     result = int(high_mul(x, 1518500250))
     return (result << -right, 0) if right < 0 else (result, right)

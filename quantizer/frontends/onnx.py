@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -232,7 +232,7 @@ def _fold(b: Builder, where: str, node: Any, model: Any, onnx: Any) -> None:
         onnx.helper.make_graph([node], "constant", ports, outs), opset_imports=model.opset_import
     )
     try:
-        results: Sequence[Any] = ReferenceEvaluator(single).run(None, feeds)
+        results: Any = ReferenceEvaluator(single).run(None, feeds)
     except Exception as error:
         raise ModelError(where, f"constant cannot be evaluated ({_short(error)})", "export it again") from error
     for name, result in zip([o for o in node.output if o], results, strict=True):

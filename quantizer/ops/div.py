@@ -9,7 +9,6 @@ from fractions import Fraction
 import numpy as np
 
 from intaglio.quantizer import fixedpoint as fp
-from intaglio.quantizer.errors import ProofError
 from intaglio.quantizer.fixedexp import reciprocal
 from intaglio.quantizer.fixedpoint import AffineMap, Ints
 from intaglio.quantizer.ir import Contract, DType, Graph
@@ -51,6 +50,7 @@ class Div(ew.BinaryOperator[DivAttrs]):
 
     name = "Div"
     attrs = DivAttrs
+    constant_only = True
     variants = (*ew.BinaryOperator.variants, Variant("portable", "div.c.j2", lead=elementwise_lead))
 
     @limit
@@ -77,7 +77,7 @@ class Div(ew.BinaryOperator[DivAttrs]):
             over + headroom(values) - self._multiplier(ctx)[1]
             for over in {int(d).bit_length() - 1 for d in np.abs(ctx.integers(1) - ctx.input(1).zero_point).ravel()}
         ]
-        return all(bool(np.all((0 <= s) & (s <= 31))) for s in shifts)
+        return all(bool(np.all((s >= 0) & (s <= 31))) for s in shifts)
 
     def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
         x, y = inputs
@@ -123,8 +123,6 @@ class Div(ew.BinaryOperator[DivAttrs]):
         return fp.quantize_multiplier(float(np.float32(x.scale) / (np.float32(y.scale) * np.float32(out.scale))))
 
     def lower_pair(self, ctx: Context) -> DivParams:
-        if ctx.input(0).dtype is not DType.INT16:
-            raise ProofError(str(ctx.node), "no 32-bit line gives these quotients", "multiply by the inverse instead")
         divisors = ctx.integers(1).ravel() - ctx.input(1).zero_point
         maps = [self._map(ctx, int(d)) for d in divisors]
         zero = ctx.input(0).zero_point

@@ -75,7 +75,7 @@ class LogSoftmax(Operator[LogSoftmaxAttrs, LogSoftmaxParams]):
     @limit
     def length(self, ctx: Context) -> bool:
         """At most 4095 values are normalised together, so that their sum fits 12 integer bits."""
-        return ctx.input(0).shape[ctx.node.attrs.axis] < 1 << 12
+        return bool(ctx.input(0).shape[ctx.node.attrs.axis] < 1 << 12)
 
     @limit
     def scales(self, ctx: Context) -> bool:
