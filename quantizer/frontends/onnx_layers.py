@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.quantizer import ops
 from intaglio.quantizer.frontends.onnx_values import Array, Builder, Constant, Layout, image_shape
 from intaglio.quantizer.ir import QParams, TensorType
 from intaglio.quantizer.ops.add import AddAttrs
 from intaglio.quantizer.ops.average_pool2d import AveragePool2DAttrs
+from intaglio.quantizer.ops.batch_mat_mul import BatchMatMulAttrs
 from intaglio.quantizer.ops.conv2d import Conv2DAttrs
 from intaglio.quantizer.ops.depthwise_conv2d import DepthwiseConv2DAttrs
 from intaglio.quantizer.ops.fully_connected import FullyConnectedAttrs
 from intaglio.quantizer.ops.max_pool2d import MaxPool2DAttrs
 from intaglio.quantizer.ops.mul import MulAttrs
+from intaglio.quantizer.ops.resize import ResizeAttrs
+from intaglio.quantizer.ops.transpose_conv2d import TransposeConv2DAttrs
 
 Attributes = dict[str, Any]
 Translator = Callable[[Builder, Sequence[str], Sequence[str], Attributes], None]
@@ -126,7 +128,7 @@ def conv_transpose(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attri
     if len(ins) > 2 and ins[2]:
         bias = b.constant(ins[2])
         tensors.append(b.add_constant(f"{outs[0]}/bias", bias.data, bias.qparams))
-    made = b.emit("TransposeConv2D", ops.operator("TransposeConv2D").attrs(stride, pads, extra), tensors, outs[0])
+    made = b.emit("TransposeConv2D", TransposeConv2DAttrs(stride, pads, extra), tensors, outs[0])
     b.set_image(outs[0], made[0], rank)
 
 
@@ -186,9 +188,7 @@ def matmul(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -
         weights = b.constants[ins[1]]
         add_dense(b, ins[0], Constant(weights.data.T, weights.qparams), None, outs[0], keep=True)
         return
-    made = b.emit(
-        "BatchMatMul", ops.operator("BatchMatMul").attrs(False, False), [b.plain(ins[0]), b.plain(ins[1])], outs[0]
-    )
+    made = b.emit("BatchMatMul", BatchMatMulAttrs(False, False), [b.plain(ins[0]), b.plain(ins[1])], outs[0])
     b.set(outs[0], made[0], b.shape(made[0]))
 
 
@@ -299,7 +299,7 @@ def resize(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -
         )
     rounding = a.get("nearest_mode", "floor" if legacy else "round_prefer_floor")
     _, _, h, w = image_shape(size)
-    attrs = ops.operator("Resize").attrs(
+    attrs = ResizeAttrs(
         mode=mode,
         size=(h, w),
         align_corners=transform == "align_corners",
