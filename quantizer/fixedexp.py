@@ -79,7 +79,7 @@ def count_leading_zeros(value: int) -> int:
 def reciprocal(value: int, integer_digits: int) -> tuple[int, int]:
     """TFLite's GetReciprocal: (Q0.31 scale, bits over unit) of 1 / value, value with so many integer digits."""
     headroom = count_leading_zeros(value)
-    shifted = np.int64((value << headroom) - (1 << 31))
+    shifted = np.asarray((value << headroom) - (1 << 31), np.int64)
     return int(one_over_one_plus(shifted)), integer_digits - headroom
 
 
