@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# As in the command line: small matrices, and several test processes. Read when numpy is first imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def models() -> Path:
