@@ -16,7 +16,7 @@ from intaglio.quantizer.ops import accumulate as acc
 from intaglio.quantizer.ops.base import Context, Kernel, Operator, Variant, elementwise_lead, limit
 from intaglio.quantizer.ops.build import quantised, single
 from intaglio.quantizer.ops.lines import Lines, fit
-from intaglio.quantizer.ops.lookup import EIGHT_BITS, Table, is_table, stored_values
+from intaglio.quantizer.ops.lookup import EIGHT_BITS, ChannelTables, Table, is_table, stored_values
 from intaglio.quantizer.requant import Interval
 
 A = TypeVar("A", bound=Attrs)
@@ -68,6 +68,30 @@ def every_value(kind: TensorType) -> Ints:
     return np.arange(kind.dtype.low, kind.dtype.high + 1, dtype=np.int64)
 
 
+def is_channel_tables(kernel: Kernel) -> bool:
+    """Whether the node is a table per channel of one input."""
+    return isinstance(kernel.params, ChannelTables)
+
+
+CHANNEL_VARIANTS = (
+    Variant("lines", "lines.c.j2", accepts=is_lines, lead=elementwise_lead),
+    Variant("tables", "channel_tables.c.j2", accepts=is_channel_tables, lead=elementwise_lead),
+)
+
+
+def channel_params(
+    tables: Ints, x: TensorType, clip: Interval, slopes: Sequence[float], operand: int = 0
+) -> Lines | ChannelTables:
+    """Lines that equal the maps of an 8-bit input, else the maps themselves.
+
+    Args:
+        tables: int64 (channels, 256), for the integers of x in ascending order.
+        slopes: the real slopes, one per channel.
+    """
+    lines = fit(tables, x.dtype.low, *clip, slopes, operand)
+    return lines or ChannelTables(tables[:, stored_values(x) - x.dtype.low], operand)
+
+
 class BinaryOperator(Operator[A, Any]):
     """x . y, element by element, with numpy's broadcasting.
 
@@ -77,8 +101,11 @@ class BinaryOperator(Operator[A, Any]):
 
     variants: ClassVar[tuple[Variant, ...]] = (
         Variant("table", "lookup.c.j2", accepts=is_table, lead=elementwise_lead),
-        Variant("lines", "lines.c.j2", accepts=is_lines, lead=elementwise_lead),
+        *CHANNEL_VARIANTS,
     )
+
+    constant_only: ClassVar[bool] = False
+    """There is no kernel of two computed inputs."""
 
     def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
         if len(inputs) < 2 or inputs[0] is None or inputs[1] is None:
@@ -127,7 +154,7 @@ class BinaryOperator(Operator[A, Any]):
     def lower(self, ctx: Context) -> Any:
         return self.folded(ctx) or self.lower_pair(ctx)
 
-    def folded(self, ctx: Context) -> Table | Lines | None:
+    def folded(self, ctx: Context) -> Table | Lines | ChannelTables | None:
         """The table or the lines of an 8-bit node with a constant operand; None when it has neither."""
         if len(ctx.constants) != 1:
             return None
@@ -145,7 +172,8 @@ class BinaryOperator(Operator[A, Any]):
         if slopes is None:
             return None
         tables = self._beside(ctx, operand, every_value(x), values[:, None])
-        return fit(tables, x.dtype.low, *self.clip(ctx), slopes, operand)
+        params = channel_params(tables, x, self.clip(ctx), slopes, operand)
+        return params if isinstance(params, Lines) or self.constant_only else None
 
     def _beside(self, ctx: Context, operand: int, x: Ints, constants: Ints) -> Ints:
         return self.meaning(ctx, x, constants) if operand == 0 else self.meaning(ctx, constants, x)
@@ -153,7 +181,7 @@ class BinaryOperator(Operator[A, Any]):
     def evaluate(self, ctx: Context, params: Any, inputs: Sequence[Ints | None]) -> list[Ints]:
         x, y = inputs
         assert x is not None and y is not None
-        if isinstance(params, Table | Lines):
+        if isinstance(params, Table | Lines | ChannelTables):
             return [params.apply((x, y)[params.operand])]
         return [params.apply(x, y)]
 

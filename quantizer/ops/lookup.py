@@ -52,6 +52,18 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
+class ChannelTables:
+    """8-bit inputs: a table per channel (int64 (channels, 256)), each as that of `Table`."""
+
+    values: Ints
+    operand: int = 0
+
+    def apply(self, x: Ints) -> Ints:
+        """Evaluate; the last axis of x runs over the channels."""
+        return np.asarray(self.values[np.arange(len(self.values)), x & 255], np.int64)
+
+
+@dataclass(frozen=True, eq=False)
 class Interpolated:
     """int16: outputs at every 128th input from -32768 to 32768 (int64 (513,)), straight lines between."""
 

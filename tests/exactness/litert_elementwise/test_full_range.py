@@ -211,3 +211,82 @@ def test_every_pair(name: str, dtype: str, constant: str) -> None:
 @pytest.mark.parametrize(("name", "dtype", "constant"), ALL_BINARY)
 def test_every_pair_of_many_scales(name: str, dtype: str, constant: str) -> None:
     check_binary(name, dtype, constant, SLOW_SEEDS)
+
+
+def prelu_model(dtype: str, seed: int) -> tuple[bytes, list[Array]]:
+    """PRELU with a slope per channel (every third: one), on every input."""
+    r = np.random.default_rng(seed)
+    low, high = LIMITS[dtype]
+    wide = dtype == "int16"
+    scales = [float(np.float32(s)) for s in 10 ** r.uniform(-2.5, -1, 3)]
+    zeros = [0, 0] if wide else [int(v) for v in r.integers(low, high + 1, 2)]
+    slope_type = "uint8" if dtype == "uint8" else "int8"
+    slope_low, slope_high = LIMITS[slope_type]
+    slopes = r.integers(slope_low, slope_high + 1, 1 if seed % 3 == 0 else 4).astype(slope_type)
+    values = np.repeat(np.arange(low, high + 1)[:, None], 4, 1).reshape(-1, 1, 256, 4).astype(dtype)
+    model = ModelBuilder()
+    unit = 256 if wide else 1
+    x = model.main.tensor(values.shape[1:], dtype, scales[0] / unit, zeros[0])
+    w = model.main.tensor(slopes.shape, slope_type, scales[2] / 2, int(r.integers(slope_low, slope_high)), data=slopes)
+    y = model.main.tensor(values.shape[1:], dtype, scales[1] / unit, zeros[1])
+    model.main.op("PRELU", [x, w], [y], None, 1)
+    model.main.ports([x], [y])
+    return model.bytes(), list(values)
+
+
+def check_prelu(dtype: str, seeds: range) -> None:
+    for seed in seeds:
+        model, values = prelu_model(dtype, seed)
+        check(model, [[part] for part in values])
+
+
+@pytest.mark.parametrize("dtype", ALL)
+def test_prelu(dtype: str) -> None:
+    check_prelu(dtype, SEEDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ALL)
+def test_prelu_of_many_scales(dtype: str) -> None:
+    check_prelu(dtype, range(6, 40))
+
+
+CONVERSIONS = [
+    (source, target)
+    for source, targets in (("int8", ALL), ("uint8", ALL), ("int16", ("int8", "int16", "int32")), ("int32", SIGNED))
+    for target in targets
+]
+
+
+def check_quantize(source: str, target: str, seeds: range) -> None:
+    for seed in seeds:
+        r = np.random.default_rng([seed, len(source), len(target)])
+        unit = {"int8": 1, "uint8": 1, "int16": 256, "int32": 2**20}
+        scales = [float(np.float32(10 ** r.uniform(-2, -1) / unit[d])) for d in (source, target)]
+        limits = [LIMITS.get(d, (-(2**31), 2**31 - 1)) for d in (source, target)]
+        zeros = [
+            0 if d in ("int16", "int32") else int(r.integers(*lim))
+            for d, lim in zip((source, target), limits, strict=True)
+        ]
+        if source == "int32":
+            values = r.integers(-(2**24), 2**24, (1, 1, 256, 16))
+        else:
+            values = np.arange(limits[0][0], limits[0][1] + 1).reshape(-1, 1, 1, 256)
+        values = values.astype(source)
+        model = ModelBuilder()
+        x = model.main.tensor(values.shape[1:], source, scales[0], zeros[0])
+        y = model.main.tensor(values.shape[1:], target, scales[1], zeros[1])
+        model.main.op("QUANTIZE", [x], [y], None, 2)
+        model.main.ports([x], [y])
+        check(model.bytes(), [[part] for part in values])
+
+
+@pytest.mark.parametrize(("source", "target"), CONVERSIONS)
+def test_quantize(source: str, target: str) -> None:
+    check_quantize(source, target, range(2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "target"), CONVERSIONS)
+def test_quantize_of_many_scales(source: str, target: str) -> None:
+    check_quantize(source, target, range(2, 12))
