@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,14 @@ def check_exact(graph: Graph, folder: Path, core: Core = CORES["cortex-m0"], cou
     check_all_exact({"example": graph}, folder, core, count)
 
 
-def check_all_exact(graphs: dict[str, Graph], folder: Path, core: Core = CORES["cortex-m0"], count: int = 5) -> None:
+def check_all_exact(
+    graphs: dict[str, Graph],
+    folder: Path,
+    core: Core = CORES["cortex-m0"],
+    count: int = 5,
+    compiler: Literal["gcc", "clang"] = "gcc",
+    opt: str = "-O1",
+) -> None:
     """`check_exact` of several graphs, by the names (C identifiers) of their libraries, in one program."""
     lowered = {}
     inputs: list[Sequence[Sequence[NDArray[Any]]]] = []
@@ -42,7 +49,8 @@ def check_all_exact(graphs: dict[str, Graph], folder: Path, core: Core = CORES["
         drawn = [samples(graph.types[tensor], rng, count) for tensor in graph.inputs]
         inputs.append([list(sample) for sample in zip(*drawn, strict=True)])
         write_library(emit(lowered[name], name, core), folder / name)
-    results = run_many_on_host([folder / name for name in graphs], inputs, opt="-O1", sanitize=True, trace=False)
+    folders = [folder / name for name in graphs]
+    results = run_many_on_host(folders, inputs, compiler, opt, sanitize=True, trace=False)
     for (name, graph), given, result in zip(lowered.items(), inputs, results, strict=True):
         integer, defined = Evaluator(graph, Mode.INTEGER), Evaluator(graph, Mode.DEFINED)
         for sample, outputs in zip(given, result.outputs, strict=True):

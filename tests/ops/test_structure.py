@@ -97,17 +97,17 @@ def test_sums_of_int8_are_those_of_uint8(seed: int) -> None:
     assert np.array_equal(*results)
 
 
-def check_c(op: str, folder: Path, seed: int, count: int) -> None:
+def random_graphs(op: str, seed: int, count: int) -> dict[str, Graph]:
     rng = np.random.default_rng(seed)
-    check_all_exact({f"random_{i}": GRAPHS[op](rng, op) for i in range(count)}, folder, count=4)
+    return {f"random_{i}": GRAPHS[op](rng, op) for i in range(count)}
 
 
 @pytest.mark.parametrize("op", GRAPHS)
 def test_generated_c_equals_the_integers(op: str, tmp_path: Path) -> None:
-    check_c(op, tmp_path, 11, 6)
+    check_all_exact(random_graphs(op, 11, 6), tmp_path, count=4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("op", GRAPHS)
 def test_generated_c_equals_the_integers_in_depth(op: str, tmp_path: Path) -> None:
-    check_c(op, tmp_path, 12, 80)
+    check_all_exact(random_graphs(op, 12, 80), tmp_path, count=4, compiler="clang", opt="-O2")
