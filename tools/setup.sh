@@ -26,14 +26,18 @@ if [ -n "$missing" ]; then
     esac
 fi
 
-python=python3
-for candidate in python3.13 python3.12 python3.11; do
-    command -v $candidate >/dev/null 2>&1 && python=$candidate && break
+python=
+for candidate in python3 python3.13 python3.12 python3.11; do
+    # A name on the path may be a version manager's stand-in that runs nothing.
+    if $candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+        python=$candidate
+        break
+    fi
 done
-$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "setup: $($python --version) is too old; install Python 3.11 or newer" >&2
+if [ -z "$python" ]; then
+    echo "setup: Python 3.11 or newer is needed; on Debian: apt-get install python3" >&2
     exit 1
-}
+fi
 [ -x "$venv/bin/python" ] || $python -m venv "$venv"
 echo "installing Python packages into $venv"
 "$venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[dev]'
