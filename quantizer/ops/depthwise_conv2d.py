@@ -126,8 +126,9 @@ class DepthwiseConv2D(Operator[DepthwiseConv2DAttrs, acc.MacParams]):
     def _acc(self, ctx: Context, x: Reals | Ints, w: Reals | Ints, fill: float) -> Reals | Ints:
         a: DepthwiseConv2DAttrs = ctx.node.attrs
         win = acc.windows(x, (w.shape[1], w.shape[2]), a.stride, a.dilation, a.pads, fill)
-        win = np.repeat(win, w.shape[3] // x.shape[3], axis=-1)
-        return np.asarray((win * w[0]).sum(axis=(2, 3))[None])
+        if w.shape[3] > x.shape[3]:
+            win = np.repeat(win, w.shape[3] // x.shape[3], axis=-1)
+        return np.asarray(np.einsum("hwijc,ijc->hwc", win, w[0]))[None]
 
     def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
         x, w, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
