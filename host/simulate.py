@@ -210,15 +210,17 @@ class Monitor:
                 if time.monotonic() > end:
                     raise ToolError("qemu-system-arm", "does not answer", "run the command again") from None
                 time.sleep(0.02)
+        self._alive = alive
         self._lines = self._socket.makefile("rw", encoding="utf-8")
-        self._lines.readline()
+        self._receive()
         self.command("qmp_capabilities")
 
     def __enter__(self) -> Monitor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lines.close()
+        with contextlib.suppress(OSError):
+            self._lines.close()
         self._socket.close()
 
     def command(self, name: str, **arguments: Any) -> Any:
@@ -227,15 +229,31 @@ class Monitor:
         Raises:
             ToolError: QEMU refuses it.
         """
-        self._lines.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
-        self._lines.flush()
-        while line := self._lines.readline():
-            answer = json.loads(line)
+        with contextlib.suppress(ConnectionError):
+            self._lines.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
+            self._lines.flush()
+        while True:
+            answer = self._receive()
             if "return" in answer:
                 return answer["return"]
             if "error" in answer:
                 raise ToolError("qemu-system-arm", str(answer["error"].get("desc", name)), "report this")
-        raise ToolError("qemu-system-arm", f"ended during {name}", "run the command again")
+
+    def _receive(self) -> dict[str, Any]:
+        """The next message; when QEMU ends instead, the reason that it gave."""
+        try:
+            if line := self._lines.readline():
+                message: dict[str, Any] = json.loads(line)
+                return message
+        except TimeoutError:
+            raise ToolError("qemu-system-arm", "does not answer", "run the command again") from None
+        except ConnectionError:
+            pass
+        end = time.monotonic() + 5.0
+        while time.monotonic() < end:
+            self._alive()
+            time.sleep(0.02)
+        raise ToolError("qemu-system-arm", "closed its monitor", "run the command again")
 
 
 def newest_elf(board: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -129,4 +130,5 @@ def simulate_command(
         if simulation.pty_path:
             typer.echo(f"  {simulation.pty_path}")
         typer.echo("Ctrl-C ends it.")
-        simulation.wait()
+        with contextlib.suppress(KeyboardInterrupt):
+            simulation.wait()
