@@ -104,3 +104,31 @@ def inverse_sqrt(value: int) -> tuple[int, int]:
         x = _saturating_shift_left(high_mul(np.asarray((1 << 28) + (1 << 27), np.int64), x) - high_mul(half, cube), 3)
     result = int(high_mul(x, 1518500250))
     return (result << -right, 0) if right < 0 else (result, right)
+
+
+def logarithm(total: int) -> int:
+    """TFLite's log_x_for_x_greater_than_or_equal_to_1: ln of a sum in Q12.19 (from 1 on), in Q5.26.
+
+    The argument is a power of two times r in [1/sqrt(2), 1); ln r comes from a rational function around
+    sqrt(sqrt(1/2)). Source: TensorFlow Lite, `kernels/internal/common.h`.
+    """
+    root, half, quarter = 1805811301, 1518500250, 1 << 23
+
+    def mul(a: int, b: int) -> int:
+        return int(saturating_rounding_doubling_high_mul(np.array(a), b))
+
+    def left(value: int, exponent: int) -> int:
+        return int(_saturating_shift_left(np.array(value), exponent))
+
+    a_zeros = count_leading_zeros(total)
+    b_zeros = count_leading_zeros(mul(total, half)) - 1
+    r = min(left(mul(left(total, a_zeros - 1), half), 1), left(total, b_zeros))
+    power = max((12 - a_zeros) * (1 << 25) + quarter, (12 - b_zeros) * (1 << 25) - quarter)
+    p = (r + root + 1) // 2
+    q = 2 * (r - root)
+    square = mul(q, q)
+    numerator = mul(q, r) + mul(mul(q, square), 117049297)
+    denominator = mul(p, 1057819769 + q + mul(127690142, square)) + mul(638450708, q)
+    inverse = int(one_over_one_plus(np.array(denominator)))
+    scaled = int(rounding_divide_by_pot(np.array(numerator), 6))
+    return left(mul(power, 1488522236) + mul(scaled, inverse), 1)

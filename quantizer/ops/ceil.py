@@ -22,6 +22,7 @@ class Ceil(UnaryOperator[CeilAttrs]):
 
     name = "Ceil"
     attrs = CeilAttrs
+    smooth = False
 
     def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
         return -m.floor(-x)

@@ -22,6 +22,7 @@ class Floor(UnaryOperator[FloorAttrs]):
 
     name = "Floor"
     attrs = FloorAttrs
+    smooth = False
 
     def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
         return m.floor(x)

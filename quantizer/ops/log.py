@@ -24,6 +24,7 @@ class Log(UnaryOperator[LogAttrs]):
 
     name = "Log"
     attrs = LogAttrs
+    smooth = False
     litert = SIGNED
 
     def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:

@@ -217,6 +217,8 @@ class UnaryOperator(Operator[A, Params]):
     )
     litert: ClassVar[frozenset[DType]] = frozenset()
     """The types for which LiteRT has an integer kernel."""
+    smooth: ClassVar[bool] = True
+    """Lines between points 128 integers apart follow f."""
     example_scales: ClassVar[tuple[float, float, int]] = (0.047, 0.031, 12)
     """Scale of the input, scale and zero point of the output in the int8 examples."""
 
@@ -243,6 +245,11 @@ class UnaryOperator(Operator[A, Params]):
     def litert_kernel(self, ctx: Context) -> bool:
         """In contract tflite, LiteRT has an integer kernel of this operator for this type."""
         return ctx.contract is not Contract.TFLITE or ctx.input(0).dtype in self.litert
+
+    @limit
+    def follows_lines(self, ctx: Context) -> bool:
+        """In contracts exact and onnx, int16 is for functions without steps and poles."""
+        return self.smooth or ctx.contract is Contract.TFLITE or ctx.input(0).dtype is not DType.INT16
 
     def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
         assert inputs[0] is not None
@@ -327,7 +334,8 @@ class UnaryOperator(Operator[A, Params]):
                 (Contract.ONNX, DType.UINT8),
                 (Contract.EXACT, DType.INT16),
             ):
-                if contract is Contract.TFLITE and dtype not in self.litert:
+                litert = contract is Contract.TFLITE
+                if (litert and dtype not in self.litert) or (dtype is DType.INT16 and not litert and not self.smooth):
                     continue
                 shift = 128 if dtype is DType.UINT8 else 0
                 x, out = quantised(dtype, (1, 5, 3), scale, shift - 7), (dtype, out_scale, shift + out_zero)

@@ -24,6 +24,7 @@ class Reciprocal(UnaryOperator[ReciprocalAttrs]):
 
     name = "Reciprocal"
     attrs = ReciprocalAttrs
+    smooth = False
 
     def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
         return 1 / np.where(x == 0, m.number(SMALLEST), x)

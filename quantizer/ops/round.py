@@ -22,6 +22,7 @@ class Round(UnaryOperator[RoundAttrs]):
 
     name = "Round"
     attrs = RoundAttrs
+    smooth = False
 
     def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
         return m.rint(x)

@@ -27,6 +27,7 @@ class Rsqrt(UnaryOperator[RsqrtAttrs]):
 
     name = "Rsqrt"
     attrs = RsqrtAttrs
+    smooth = False
     litert = SIGNED
 
     def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:

@@ -26,6 +26,7 @@ class Sqrt(UnaryOperator[SqrtAttrs]):
 
     name = "Sqrt"
     attrs = SqrtAttrs
+    smooth = False
     litert = frozenset({DType.INT8})
 
     def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:

@@ -290,3 +290,57 @@ def test_quantize(source: str, target: str) -> None:
 @pytest.mark.parametrize(("source", "target"), CONVERSIONS)
 def test_quantize_of_many_scales(source: str, target: str) -> None:
     check_quantize(source, target, range(2, 12))
+
+
+def softmax_rows(dtype: str, columns: int, r: np.random.Generator) -> Array:
+    """Rows of extremes, of everything, and of values close to each other."""
+    low, high = LIMITS[dtype]
+    rows = r.integers(low, high + 1, (24, columns))
+    rows[0], rows[1] = low, high
+    rows[2, 1:] = low
+    rows[2, 0] = high
+    rows[3:12] = np.clip(r.normal((low + high) / 2, (high - low) / 30, (9, columns)), low, high)
+    return rows[None].astype(dtype)
+
+
+def check_softmax(name: str, source: str, target: str, seeds: range) -> None:
+    for seed in seeds:
+        r = np.random.default_rng([seed, len(name), len(source), len(target)])
+        columns = int(r.choice([1, 2, 5, 12, 100, 700]))
+        unit = 256 if source == "int16" else 1
+        scale = float(np.float32(10 ** r.uniform(-3, 0.4) / unit))
+        low, high = LIMITS[target]
+        out = (1 / 16, high) if name == "LOG_SOFTMAX" else (1 / 256, low)
+        if target == "int16":
+            out = (1 / 32768, 0) if source == "int16" else (1 / 65536, low)
+        values = softmax_rows(source, columns, r)
+        opts = options("LogSoftmaxOptions")
+        if name == "SOFTMAX":
+            opts = options("SoftmaxOptions", beta=float(np.float32(r.choice([1.0, 0.5, 1.7]))))
+        model = ModelBuilder()
+        x = model.main.tensor(values.shape, source, scale, 0 if source == "int16" else 3)
+        y = model.main.tensor(values.shape, target, *out)
+        model.main.op(name, [x], [y], opts, 2 if name == "LOG_SOFTMAX" else 3)
+        model.main.ports([x], [y])
+        check(model.bytes(), [[values]])
+
+
+SOFTMAX = [
+    ("SOFTMAX", "int8", "int8"),
+    ("SOFTMAX", "uint8", "uint8"),
+    ("SOFTMAX", "int8", "int16"),
+    ("SOFTMAX", "int16", "int16"),
+    ("LOG_SOFTMAX", "int8", "int8"),
+    ("LOG_SOFTMAX", "uint8", "uint8"),
+]
+
+
+@pytest.mark.parametrize(("name", "source", "target"), SOFTMAX)
+def test_softmax(name: str, source: str, target: str) -> None:
+    check_softmax(name, source, target, SEEDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "source", "target"), SOFTMAX)
+def test_softmax_of_many_scales(name: str, source: str, target: str) -> None:
+    check_softmax(name, source, target, SLOW_SEEDS)
