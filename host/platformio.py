@@ -80,7 +80,14 @@ def run_platformio(project: Path, out: Path, board: str, timeout: float = 600.0)
     return out / "build" / "board"
 
 
+_COMPLAINTS = (r"overflowed by", r"undefined reference", r"\berror\b|will not fit", r"error")
+
+
 def _first_error(text: str) -> str:
+    """The line that says most: what the linker says last of a region is by how much it overflows."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    marked = [line for line in lines if re.search(r"error|undefined reference|overflowed|will not fit", line, re.I)]
-    return (marked or lines or ["failed without a message"])[0][:400]
+    for pattern in _COMPLAINTS:
+        for line in lines:
+            if re.search(pattern, line, re.IGNORECASE):
+                return line[:400]
+    return (lines or ["failed without a message"])[0][:400]
