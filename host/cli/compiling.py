@@ -20,6 +20,9 @@ CoreName = Annotated[str | None, typer.Option("--core", help="Core to compile fo
 Data = Annotated[Path | None, typer.Option("--data", help="Calibration samples for a float model.")]
 Ranges = Annotated[str, typer.Option("--ranges", help="Calibration: min-max, percentile, mse or kl.")]
 Activations = Annotated[str, typer.Option("--activations", help="int8 or int16, for a float model.")]
+Pixels = Annotated[
+    str, typer.Option("--pixels", help="What the darkest and brightest pixel of calibration images stand for.")
+]
 Json = Annotated[bool, JSON]
 
 
@@ -32,7 +35,7 @@ def register(app: typer.Typer) -> None:
     app.command("report")(report_command)
 
 
-def make_options(data: Path | None, ranges: str, activations: str) -> Options:
+def make_options(data: Path | None, ranges: str, activations: str, pixels: str = "0,1") -> Options:
     """Check the options of the quantiser."""
     from intaglio.quantizer.errors import UsageError
     from intaglio.quantizer.ir import DType
@@ -42,7 +45,11 @@ def make_options(data: Path | None, ranges: str, activations: str) -> Options:
         raise UsageError(f"--activations {activations}", "unknown type", "give int8 or int16")
     if ranges not in ("min-max", "percentile", "mse", "kl"):
         raise UsageError(f"--ranges {ranges}", "unknown method", "give min-max, percentile, mse or kl")
-    return Options(data=data, range_method=ranges, activations=DType(activations))
+    try:
+        dark, bright = (float(value) for value in pixels.split(","))
+    except ValueError:
+        raise UsageError(f"--pixels {pixels}", "not two numbers", "give, for example, 0,255 or -1,1") from None
+    return Options(data=data, range_method=ranges, activations=DType(activations), pixels=(dark, bright))
 
 
 def find_core(board: str | None, core: str | None) -> Core:
@@ -86,6 +93,7 @@ def compile_command(
     data: Data = None,
     ranges: Ranges = "mse",
     activations: Activations = "int8",
+    pixels: Pixels = "0,1",
     json: Json = False,
 ) -> None:
     """Compile a model to a folder of self-contained C.
@@ -93,7 +101,7 @@ def compile_command(
     Example: `intaglio compile kws.tflite --board microbit -o out`
     """
     with progress("compiling", None):
-        compiled = compile_here(model, out, board, core, make_options(data, ranges, activations), name)
+        compiled = compile_here(model, out, board, core, make_options(data, ranges, activations, pixels), name)
     if json:
         print_json(compiled.manifest)
         return
@@ -134,6 +142,7 @@ def eval_command(
     data: Data = None,
     ranges: Ranges = "mse",
     activations: Activations = "int8",
+    pixels: Pixels = "0,1",
     json: Json = False,
 ) -> None:
     """Print accuracy, float against integer, and each layer's signal-to-quantisation-noise ratio.
@@ -145,7 +154,7 @@ def eval_command(
     from intaglio.quantizer.evaluate import evaluate_model
 
     with progress("evaluating", None):
-        result = evaluate_model(model, test, make_options(data, ranges, activations))
+        result = evaluate_model(model, test, make_options(data, ranges, activations, pixels))
     if json:
         print_json(asdict(result))
         return
@@ -164,6 +173,7 @@ def verify_command(
     data: Data = None,
     ranges: Ranges = "mse",
     activations: Activations = "int8",
+    pixels: Pixels = "0,1",
     json: Json = False,
 ) -> None:
     """Prove a model exact: definition, integer reference, C on the host and on the simulated core, LiteRT.
@@ -179,7 +189,7 @@ def verify_command(
 
     target = find_core(board, core)
     with tempfile.TemporaryDirectory(prefix="intaglio-verify-") as folder, progress("verifying", None) as bar:
-        options = make_options(data, ranges, activations)
+        options = make_options(data, ranges, activations, pixels)
         compiled = compile_model(model, target, Path(folder) / "library", None, options, board)
         if samples_file is None:
             samples = drawn_samples(compiled.graph, count)
@@ -211,6 +221,7 @@ def run_command(
     data: Data = None,
     ranges: Ranges = "mse",
     activations: Activations = "int8",
+    pixels: Pixels = "0,1",
     json: Json = False,
 ) -> None:
     """Run a model on the simulated core and print its outputs and instructions.
@@ -225,7 +236,7 @@ def run_command(
 
     target = find_core(board, core)
     with tempfile.TemporaryDirectory(prefix="intaglio-run-") as folder, progress("simulating", None):
-        options = make_options(data, ranges, activations)
+        options = make_options(data, ranges, activations, pixels)
         compiled = compile_model(model, target, Path(folder) / "library", None, options, board)
         if samples_file is None:
             samples, labels = drawn_samples(compiled.graph, count), None
@@ -251,6 +262,7 @@ def report_command(
     data: Data = None,
     ranges: Ranges = "mse",
     activations: Activations = "int8",
+    pixels: Pixels = "0,1",
 ) -> None:
     """Write an HTML report: memory plan over time, flash, RAM, MACs and instructions per layer.
 
@@ -262,7 +274,7 @@ def report_command(
 
     target = find_core(board, core)
     with tempfile.TemporaryDirectory(prefix="intaglio-report-") as folder, progress("measuring", None):
-        options = make_options(data, ranges, activations)
+        options = make_options(data, ranges, activations, pixels)
         compiled = compile_here(model, Path(folder) / "library", board, core, options)
         write_report(compiled, target, out)
     typer.echo(f"written to {out}")
