@@ -147,6 +147,8 @@ class Softmax(Operator[SoftmaxAttrs, Params]):
             ):
                 out = (dtype, 1 / 256, low)
                 yield single(self.name, SoftmaxAttrs(axis), [quantised(dtype, shape, scale, 3)], [out], contract)
+        many = quantised("int8", (1, 1030), 0.001, 3)
+        yield single(self.name, SoftmaxAttrs(1), [many], [("int8", 1 / 256, -128)], Contract.EXACT)
         wide = ("int16", 1 / 65536, -32768)
         yield single(self.name, SoftmaxAttrs(1), [quantised("int8", (1, 9), 0.1, 3)], [wide], Contract.TFLITE)
         for shape, axis, scale in (((1, 10), 1, 3e-4), ((1, 3, 4), 1, 0.02)):

@@ -306,7 +306,8 @@ def softmax_rows(dtype: str, columns: int, r: np.random.Generator) -> Array:
 def check_softmax(name: str, source: str, target: str, seeds: range) -> None:
     for seed in seeds:
         r = np.random.default_rng([seed, len(name), len(source), len(target)])
-        columns = int(r.choice([1, 2, 5, 12, 100, 700]))
+        # From 512 on LiteRT's softmax of 8 bits can abort: a shift of its exceeds 31.
+        columns = int(r.choice([1, 2, 5, 12, 100, 511 if name == "SOFTMAX" else 700]))
         unit = 256 if source == "int16" else 1
         scale = float(np.float32(10 ** r.uniform(-3, 0.4) / unit))
         low, high = LIMITS[target]
