@@ -129,6 +129,6 @@ def simulate_command(
         typer.echo(f"  {simulation.address}")
         if simulation.pty_path:
             typer.echo(f"  {simulation.pty_path}")
-        typer.echo("Ctrl-C ends it.")
         with contextlib.suppress(KeyboardInterrupt):
+            typer.echo("Ctrl-C ends it.")
             simulation.wait()
