@@ -21,8 +21,6 @@ def is_high(params: MacParams) -> bool:
         return False
     if rq.method is Method.DOUBLE:
         return bool(rq.shift.max() <= -1 and all(lo >= -(2**30) and hi < 2**30 for lo, hi in params.intervals))
-    if rq.method is Method.SINGLE:
-        return bool(rq.shift.max() <= -2)
     return bool(rq.method is Method.MUL64 and rq.shift.min() >= 33 and rq.multiplier.max() < 2**31)
 
 
@@ -33,9 +31,7 @@ def is_small(params: MacParams) -> bool:
 
 def high_shift(rq: Requant) -> Ints:
     """The s - 1 of `is_high`, per channel."""
-    if rq.method is Method.DOUBLE:
-        return -rq.shift - 1
-    return (-rq.shift - 2) if rq.method is Method.SINGLE else rq.shift - 33
+    return -rq.shift - 1 if rq.method is Method.DOUBLE else rq.shift - 33
 
 
 def requant_words(rq: Requant) -> Ints:

@@ -85,13 +85,6 @@ def multiply_double_rounding(value: Ints, multiplier: Ints | int, shift: Ints | 
     return rounding_divide_by_pot(saturating_rounding_doubling_high_mul(shifted, multiplier), right)
 
 
-def multiply_single_rounding(value: Ints, multiplier: Ints | int, shift: Ints | int) -> Ints:
-    """Scale int32 by multiplier * 2**(shift - 31), rounding once, half up (TFLite's fully connected, int8)."""
-    total = 31 - np.asarray(shift, np.int64)
-    product = np.asarray(value, np.int64) * np.asarray(multiplier, np.int64)
-    return (product + (np.int64(1) << (total - 1))) >> total
-
-
 def reduce_multiplier(multiplier: int) -> int:
     """Round a 31-bit multiplier to 16 bits (TFLite's int16x8 kernels)."""
     return (multiplier + (1 << 15)) >> 16 if multiplier < 0x7FFF0000 else 0x7FFF

@@ -26,8 +26,6 @@ class Method(StrEnum):
 
     DOUBLE = "double"
     """TFLite: doubling high multiply, then a rounding shift: two roundings."""
-    SINGLE = "single"
-    """TFLite: 31-bit multiplier, one rounding, 64-bit product."""
     REDUCED = "reduced"
     """TFLite int16x8: 16-bit multiplier, one rounding, 64-bit accumulator."""
     MUL32 = "mul32"
@@ -47,7 +45,7 @@ class Requant:
     Attributes:
         method: the arithmetic; one for all channels of a layer.
         multiplier: int64 (channels,) or (1,).
-        shift: int64 like multiplier. DOUBLE, SINGLE, REDUCED: TFLite's signed exponent, left when positive.
+        shift: int64 like multiplier. DOUBLE, REDUCED: TFLite's signed exponent, left when positive.
             MUL32, MUL64, MUL96: the right shift, >= 0 (MUL96: > 30).
         thresholds: TABLE only: int64 (channels, high - low), ascending; saturated into the int64 range.
         zero_point, low, high: added after scaling; the clip.
@@ -86,7 +84,6 @@ class Requant:
             return np.moveaxis(out, -1, axis)
         arithmetic = {
             Method.DOUBLE: fp.multiply_double_rounding,
-            Method.SINGLE: fp.multiply_single_rounding,
             Method.REDUCED: fp.multiply_reduced,
             Method.MUL32: fp.multiply_shift,
             Method.MUL64: fp.multiply_shift,
@@ -109,7 +106,7 @@ def tflite_requant(
 
     Args:
         scales: binary64 effective scales as LiteRT computes them, one per channel or one.
-        method: DOUBLE, SINGLE or REDUCED.
+        method: DOUBLE or REDUCED.
         wide: the accumulator is int64.
     """
     pairs = [fp.quantize_multiplier(scale) for scale in scales]
