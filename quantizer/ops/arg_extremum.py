@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -52,6 +52,7 @@ def arg_lead(kernel: Kernel) -> tuple[int | None, ...]:
 class ArgOperator(Operator[A, Rows]):
     """The place of the largest or smallest value along an axis."""
 
+    attrs: ClassVar[type[ArgAttrs]]
     variants = (Variant("portable", "arg_extremum.c.j2", lead=arg_lead),)
     sign: int
 
@@ -92,11 +93,11 @@ class ArgOperator(Operator[A, Rows]):
 
     def examples(self) -> Iterator[Graph]:
         cases = [
-            ("int8", (1, 10), self.attrs(1), "int32"),  # type: ignore[call-arg]
-            ("int8", (1, 3, 4, 5), self.attrs(3, True), "int64"),  # type: ignore[call-arg]
-            ("uint8", (2, 40, 3), self.attrs(1), "int32"),  # type: ignore[call-arg]
-            ("int16", (300,), self.attrs(0), "int64"),  # type: ignore[call-arg]
-            ("int8", (2, 400), self.attrs(1, False, True), "int64"),  # type: ignore[call-arg]
+            ("int8", (1, 10), self.attrs(1), "int32"),
+            ("int8", (1, 3, 4, 5), self.attrs(3, True), "int64"),
+            ("uint8", (2, 40, 3), self.attrs(1), "int32"),
+            ("int16", (300,), self.attrs(0), "int64"),
+            ("int8", (2, 400), self.attrs(1, False, True), "int64"),
         ]
         for dtype, shape, attrs, out in cases:
             yield single(self.name, attrs, [quantised(dtype, shape, 0.1)], [(out, None, 0)])

@@ -18,6 +18,13 @@ def quantised(dtype: DType | str, shape: Sequence[int], scale: float | None = No
     return TensorType(DType(dtype), tuple(shape), qparams)
 
 
+def attributes(op: str, *values: Any) -> Attrs:
+    """The attributes of an operator that is known by its name."""
+    make: Any = ops.operator(op).attrs
+    made: Attrs = make(*values)
+    return made
+
+
 def single(
     op: str,
     attrs: Attrs,

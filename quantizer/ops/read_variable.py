@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from intaglio.quantizer.errors import GraphError
 from intaglio.quantizer.fixedpoint import Ints
 from intaglio.quantizer.ir import Attrs, Graph, Node, TensorType
-from intaglio.quantizer.ops.assign_variable import counter
 from intaglio.quantizer.ops.base import Context, Operator, Reals, Variant, register
+from intaglio.quantizer.ops.state import counter, kept_by_evaluator
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,14 @@ class ReadVariable(Operator[ReadVariableAttrs, tuple[()]]):
         raise GraphError(str(node), "its type is that of the variable", "report this model: it is our mistake")
 
     def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
-        raise _kept_by_evaluator(ctx)
+        raise kept_by_evaluator(ctx)
 
     def lower(self, ctx: Context) -> tuple[()]:
         return ()
 
     def evaluate(self, ctx: Context, params: tuple[()], inputs: Sequence[Ints | None]) -> list[Ints]:
-        raise _kept_by_evaluator(ctx)
+        raise kept_by_evaluator(ctx)
 
     def examples(self) -> Iterator[Graph]:
         yield counter("int8", 3)
         yield counter("int16", 0)
-
-
-def _kept_by_evaluator(ctx: Context) -> GraphError:
-    return GraphError(str(ctx.node), "variables are kept by the evaluator", "report this model: it is our mistake")

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -105,6 +105,7 @@ def reduce_lead(kernel: Kernel) -> tuple[int | None, ...]:
 class SumOperator(Operator[A, SumParams]):
     """A sum along axes, times a constant."""
 
+    attrs: ClassVar[type[ReduceAttrs]]
     variants = (Variant("portable", "reduce.c.j2", lead=reduce_lead),)
 
     def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:
@@ -183,12 +184,13 @@ class SumOperator(Operator[A, SumParams]):
                     n = prod(shape[a] for a in axes)
                     out = (dtype, 0.043 * (n // self.divisor(n)) ** 0.5, zero // 2)
                     x = quantised(dtype, shape, 0.05, zero)
-                    yield single(self.name, self.attrs(axes, keep), [x], [out], contract)  # type: ignore[call-arg]
+                    yield single(self.name, self.attrs(axes, keep), [x], [out], contract)
 
 
 class ExtremumOperator(Operator[A, ReduceLoops]):
     """The largest or smallest value along axes."""
 
+    attrs: ClassVar[type[ReduceAttrs]]
     variants = (Variant("portable", "reduce_extremum.c.j2", lead=reduce_lead),)
     same_scale = True
 
@@ -219,4 +221,4 @@ class ExtremumOperator(Operator[A, ReduceLoops]):
             for shape, axes, keep in cases[:: 1 if dtype == "int8" else 3]:
                 scale = None if dtype == "int32" else 0.1
                 x = quantised(dtype, shape, scale)
-                yield single(self.name, self.attrs(axes, keep), [x], [(dtype, scale, 0)])  # type: ignore[call-arg]
+                yield single(self.name, self.attrs(axes, keep), [x], [(dtype, scale, 0)])

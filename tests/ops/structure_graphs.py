@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.quantizer import ops
 from intaglio.quantizer.ir import Contract, DType, Graph, QParams, TensorType, Variable
 from intaglio.quantizer.ops.accumulate import NO_CLAMP, Clamp
 from intaglio.quantizer.ops.average_pool2d import AveragePool2DAttrs
-from intaglio.quantizer.ops.build import quantised, single
+from intaglio.quantizer.ops.build import attributes, quantised, single
 from intaglio.quantizer.ops.max_pool2d import MaxPool2DAttrs
 from intaglio.quantizer.ops.transpose_conv2d import TransposeConv2DAttrs
 
@@ -59,13 +58,13 @@ def reduction(rng: Rng, op: str) -> Graph:
     axes = tuple(sorted({number(rng, 0, len(dims) - 1) for _ in range(number(rng, 1, 3))}))
     free = op in ("Mean", "Sum") and number(rng, 0, 3) > 0
     y = kind(rng, dims, dtype) if free else x
-    attrs = ops.operator(op).attrs(axes, bool(rng.integers(2)))  # type: ignore[call-arg]
+    attrs = attributes(op, axes, bool(rng.integers(2)))
     return single(op, attrs, [x], [out(y)], contract)
 
 
 def arg(rng: Rng, op: str) -> Graph:
     dims = shape(rng, largest=7)
-    attrs = ops.operator(op).attrs(number(rng, 0, len(dims) - 1), bool(rng.integers(2)), bool(rng.integers(2)))  # type: ignore[call-arg]
+    attrs = attributes(op, number(rng, 0, len(dims) - 1), bool(rng.integers(2)), bool(rng.integers(2)))
     return single(op, attrs, [kind(rng, dims, any_dtype(rng))], [(pick(rng, ("int32", "int64")), None, 0)])
 
 
@@ -73,7 +72,7 @@ def top_k(rng: Rng, op: str) -> Graph:
     dims = shape(rng, largest=9)
     axis = number(rng, 0, len(dims) - 1)
     x = kind(rng, dims, any_dtype(rng))
-    attrs = ops.operator(op).attrs(number(rng, 1, dims[axis]), axis, bool(rng.integers(2)))  # type: ignore[call-arg]
+    attrs = attributes(op, number(rng, 1, dims[axis]), axis, bool(rng.integers(2)))
     return single(op, attrs, [x], [out(x), ("int32", None, 0)])
 
 
@@ -141,7 +140,7 @@ def pad(rng: Rng, op: str) -> Graph:
         pads = tuple((min(a, 3), min(b, 3)) for a, b in pads)
     x = kind(rng, dims, any_dtype(rng))
     value = float(rng.uniform(-3, 3)) if mode == "constant" and rng.integers(2) else 0.0
-    return single(op, ops.operator(op).attrs(pads, mode, value), [x], [out(x)], pick(rng, CONTRACTS))  # type: ignore[call-arg]
+    return single(op, attributes(op, pads, mode, value), [x], [out(x)], pick(rng, CONTRACTS))
 
 
 def concat(rng: Rng, op: str) -> Graph:
@@ -153,14 +152,14 @@ def concat(rng: Rng, op: str) -> Graph:
     contract = pick(rng, CONTRACTS)
     if first.dtype is DType.UINT8 or (first.dtype is DType.INT8 and contract is not Contract.TFLITE):
         kinds = [kind(rng, t.shape, str(t.dtype)) for t in kinds]
-    return single(op, ops.operator(op).attrs(axis), kinds, [out(first)], contract)  # type: ignore[call-arg]
+    return single(op, attributes(op, axis), kinds, [out(first)], contract)
 
 
 def split(rng: Rng, op: str) -> Graph:
     dims = shape(rng)
     axis, sizes = number(rng, 0, len(dims) - 1), tuple(number(rng, 1, 3) for _ in range(number(rng, 1, 4)))
     x = kind(rng, (*dims[:axis], sum(sizes), *dims[axis + 1 :]), any_dtype(rng))
-    return single(op, ops.operator(op).attrs(axis, sizes), [x], [out(x)] * len(sizes))  # type: ignore[call-arg]
+    return single(op, attributes(op, axis, sizes), [x], [out(x)] * len(sizes))
 
 
 def slice_(rng: Rng, op: str) -> Graph:
@@ -174,7 +173,7 @@ def slice_(rng: Rng, op: str) -> Graph:
         ends.append(max(start + step * count, -1))
         steps.append(step)
     x = kind(rng, dims, any_dtype(rng))
-    attrs = ops.operator(op).attrs(tuple(starts), tuple(ends), tuple(steps))  # type: ignore[call-arg]
+    attrs = attributes(op, tuple(starts), tuple(ends), tuple(steps))
     return single(op, attrs, [x], [out(x)])
 
 
@@ -182,7 +181,7 @@ def transpose(rng: Rng, op: str) -> Graph:
     dims = shape(rng)
     x = kind(rng, dims, any_dtype(rng))
     perm = tuple(int(p) for p in rng.permutation(len(dims)))
-    return single(op, ops.operator(op).attrs(perm), [x], [out(x)])  # type: ignore[call-arg]
+    return single(op, attributes(op, perm), [x], [out(x)])
 
 
 def gather(rng: Rng, op: str) -> Graph:
@@ -191,7 +190,7 @@ def gather(rng: Rng, op: str) -> Graph:
     picked = rng.integers(0, dims[axis], shape(rng, 1, 2))
     x = kind(rng, dims, any_dtype(rng))
     inputs: list[Any] = [x, (TensorType(DType.INT32, picked.shape), picked)]
-    return single(op, ops.operator(op).attrs(axis), inputs, [out(x)])  # type: ignore[call-arg]
+    return single(op, attributes(op, axis), inputs, [out(x)])
 
 
 def resize(rng: Rng, op: str) -> Graph:
@@ -200,7 +199,7 @@ def resize(rng: Rng, op: str) -> Graph:
     x = kind(rng, (1, number(rng, 1, 6), number(rng, 1, 6), number(rng, 1, 4)), dtype)
     grid = pick(rng, ((False, False), (True, False), (False, True)))
     rounding = pick(rng, ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil", "half_away"))
-    attrs = ops.operator(op).attrs(mode, (number(rng, 1, 9), number(rng, 1, 9)), *grid, rounding)  # type: ignore[call-arg]
+    attrs = attributes(op, mode, (number(rng, 1, 9), number(rng, 1, 9)), *grid, rounding)
     free = contract is not Contract.TFLITE and mode == "bilinear" and rng.integers(2)
     return single(op, attrs, [x], [out(kind(rng, (), dtype) if free else x)], contract)
 
@@ -209,9 +208,9 @@ def blocks(rng: Rng, op: str) -> Graph:
     h, w, c, b = (number(rng, 1, n) for n in (3, 3, 3, 3))
     if op == "SpaceToDepth":
         x = kind(rng, (1, h * b, w * b, c), any_dtype(rng))
-        return single(op, ops.operator(op).attrs(b), [x], [out(x)])  # type: ignore[call-arg]
+        return single(op, attributes(op, b), [x], [out(x)])
     x = kind(rng, (1, h, w, c * b * b), any_dtype(rng))
-    return single(op, ops.operator(op).attrs(b, pick(rng, ("dcr", "crd"))), [x], [out(x)])  # type: ignore[call-arg]
+    return single(op, attributes(op, b, pick(rng, ("dcr", "crd"))), [x], [out(x)])
 
 
 def batch_mat_mul(rng: Rng, op: str) -> Graph:
@@ -227,7 +226,7 @@ def batch_mat_mul(rng: Rng, op: str) -> Graph:
     target = kind(rng, (), dtype)
     return single(
         op,
-        ops.operator(op).attrs(*swap),  # type: ignore[call-arg]
+        attributes(op, *swap),
         [x, y],
         [(dtype, x.scale * y.scale * reach, target.zero_point)],
         contract,
@@ -256,7 +255,7 @@ def svdf(rng: Rng, op: str) -> Graph:
     initial = np.full(state.shape, state.zero_point, state.dtype.numpy)
     return single(
         op,
-        ops.operator(op).attrs(rank, "memory"),  # type: ignore[call-arg]
+        attributes(op, rank, "memory"),
         inputs,
         [("int8", scale, target.zero_point)],
         pick(rng, CONTRACTS),
