@@ -1,8 +1,9 @@
-"""docs/boards.md and docs/add-a-board.md say what the files and the schema say."""
+"""docs/boards.md, docs/firmware.md and docs/add-a-board.md say what the files and the schema say."""
 
 from __future__ import annotations
 
 import re
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -29,15 +30,27 @@ def test_the_table_names_every_board_and_no_other() -> None:
 @pytest.mark.parametrize("name", board_names())
 def test_the_table_s_row_is_that_of_the_file(name: str) -> None:
     board = load_board(name)
-    chip, core, flash, ram, _, simulators = rows("boards.md")[name]
-    found = [word for word, there in (("QEMU", board.simulators.qemu), ("Renode", board.simulators.renode)) if there]
-    assert (chip, core) == (board.mcu, board.core.name)
-    assert (int(flash) * 1024, int(ram) * 1024) == (board.flash_bytes, board.ram_bytes)
-    assert simulators == (", ".join(found) or "none")
+    core, flash, ram, line, simulated, flashed = rows("boards.md")[name]
+    assert core == board.core.name
+    assert [int(cell.removesuffix(" KB").replace(",", "")) * 1024 for cell in (flash, ram)] == [
+        board.flash_bytes,
+        board.ram_bytes,
+    ]
+    assert line.endswith(f", window {board.serial.rx_window}")
+    assert simulated == ticked({"QEMU": board.simulators.qemu, "Renode": board.simulators.renode}, " ")
+    ways = {"pyOCD": board.program.pyocd, "OpenOCD": board.program.openocd, "volume": board.program.volume}
+    assert flashed == ticked(ways, ", ")
+
+
+def ticked(things: dict[str, object], separator: str) -> str:
+    """The names of those that there are, `-` for none."""
+    return separator.join(name for name, there in things.items() if there) or "-"
 
 
 def test_the_example_is_a_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = re.findall(r"^```toml\n(.*?)^```", (DOCS / "add-a-board.md").read_text(encoding="utf-8"), re.S | re.M)
+    page = (DOCS / "add-a-board.md").read_text(encoding="utf-8")
+    (indented,) = re.findall(r"^    inherits.*?(?=^\S)", page, re.S | re.M)
+    block = textwrap.dedent(indented)
     assert tomllib.loads(block)["inherits"] == "chips/stm32f4"
     (tmp_path / "chips").mkdir()
     for chip in (schema.BOARDS_DIR / "chips").iterdir():
@@ -61,15 +74,18 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return found
 
 
-def test_every_key_is_described() -> None:
-    text = (DOCS / "add-a-board.md").read_text(encoding="utf-8")
-    wanted = [key for key in keys(Board) if key != "name"]
-    assert "serial.rx_window" in wanted
-    assert [key for key in wanted if f"`{key}`" not in text] == []
+@pytest.mark.parametrize("key", [key for key in keys(Board) if key != "name"])
+def test_every_key_is_described_in_its_section(key: str) -> None:
+    table, _, name = key.partition(".")
+    page = (DOCS / "add-a-board.md").read_text(encoding="utf-8")
+    section = re.search(rf"^### `\[{table}\]`$(.*?)^##", page, re.S | re.M) if name else None
+    text = section[1] if section else page
+    assert (section is not None) == bool(name)
+    assert all(re.search(rf"`[^`]*\b{word}\b", text) for word in (name or table).split("."))
 
 
 def test_every_driver_is_described() -> None:
-    text = (DOCS / "boards.md").read_text(encoding="utf-8")
+    text = (DOCS / "firmware.md").read_text(encoding="utf-8")
     for drivers in (schema.SerialDriver, schema.TimeDriver, schema.WatchdogDriver):
         for driver in drivers.__args__:
             assert f"`{driver}`" in text
