@@ -8,7 +8,8 @@
 folder  of images (any format that Pillow reads), resized to the input; labels when the images lie in
         subfolders, numbered in sorted order; or of .npy files, one sample each
 
-Values are reals, as the model takes them; integers are converted. Images are scaled to `pixels`.
+Values are reals, as the model takes them; integers are converted. Only integers of the very type of a quantised
+model's input are taken for stored ones. Images are scaled to `pixels`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 
 from intaglio.quantizer.errors import CalibrationError, ToolError
 from intaglio.quantizer.ir import Graph, TensorType
+from intaglio.quantizer.reference import dequantise
 
 Array = NDArray[Any]
 Sample = list[NDArray[np.float64]]
@@ -96,7 +98,9 @@ class DataSource:
             raise CalibrationError(
                 where, f"'{name}' has shape {list(value.shape)}", f"the model wants {list(kind.shape[1:])}"
             )
-        real = channels_last(value, kind.shape).astype(np.float64)
+        arranged = channels_last(value, kind.shape)
+        stored = kind.qparams is not None and value.dtype == kind.dtype.numpy
+        real = dequantise(arranged, kind) if stored else arranged.astype(np.float64)
         if not np.all(np.isfinite(real)):
             raise CalibrationError(where, f"'{name}' holds NaN or infinity", "remove the sample")
         return real
