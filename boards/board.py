@@ -152,9 +152,16 @@ class UniqueId(_Table):
 
 
 class Qemu(_Table):
-    """The QEMU machine that runs the board's ELF; its first serial port is the board's."""
+    """The QEMU machine that runs the board's ELF; its first serial port is the board's.
+
+    Attributes:
+        machine: as `-M` spells it.
+        systick_hz: where QEMU does not model the clock tree and SysTick runs at another speed than the core's clock
+            on the board, that speed: time in the simulation runs so much too fast.
+    """
 
     machine: str
+    systick_hz: Annotated[int, Field(gt=0)] | None = None
 
 
 class Renode(_Table):

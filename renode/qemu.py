@@ -31,4 +31,8 @@ def stop_simulation() -> None:
 
 def instructions_of(facts: dict[str, Any], prediction: dict[str, Any]) -> int:
     """Instructions that a prediction took, by the board's clock."""
-    return int(prediction["us"]) * 1000 // _running[-1].instruction_ns
+    simulation = _running[-1]
+    assert simulation.board.simulators.qemu is not None
+    clock_hz = int(facts["clock_hz"])
+    systick_hz = simulation.board.simulators.qemu.systick_hz or clock_hz
+    return int(prediction["us"]) * 1000 * clock_hz // (systick_hz * simulation.instruction_ns)
