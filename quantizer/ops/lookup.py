@@ -130,19 +130,24 @@ class Logistic16:
 
 @dataclass(frozen=True, eq=False)
 class Halves:
-    """int16: one requantisation of x - zero_point for values >= 0, one for values below."""
+    """int16: one requantisation of x - zero_point for values >= 0, one for values below.
+
+    Attributes:
+        zero_point: of x.
+        positive, negative: the requantisations.
+        signs: of the slopes, 1 or -1: what each half is multiplied by before.
+    """
 
     zero_point: int
     positive: Requant
     negative: Requant
-    negate: bool
-    """The negative half is mirrored before it is scaled (a slope below zero)."""
+    signs: tuple[int, int]
 
     def apply(self, x: Ints) -> Ints:
         """Evaluate."""
         value = x - self.zero_point
-        below = self.negative.apply(-value if self.negate else value)
-        return np.asarray(np.where(value >= 0, self.positive.apply(value), below), np.int64)
+        above, below = self.positive.apply(value * self.signs[0]), self.negative.apply(value * self.signs[1])
+        return np.asarray(np.where(value >= 0, above, below), np.int64)
 
 
 Params = Table | Interpolated | Logistic16 | Halves
@@ -375,19 +380,21 @@ class PiecewiseOperator(UnaryOperator[A]):
         """
         x, out = ctx.input(0), ctx.output
         low, high = self.clip(ctx)
-        slopes = self.slopes(ctx.node.attrs)
+        slopes, signs = self.slopes(ctx.node.attrs), self._signs(ctx)
         if ctx.contract is Contract.TFLITE:
             # LiteRT multiplies and divides the scales in binary32.
             scales = [float(np.float32(x.scale) * np.float32(abs(s)) / np.float32(out.scale)) for s in slopes]
             rqs = [tflite_requant([s], out.zero_point, low, high, Method.DOUBLE) for s in scales]
         else:
             first, last = x.dtype.low - x.zero_point, x.dtype.high - x.zero_point
-            ends = (0, max(last, 0)), (min(first, 0), 0)
-            if slopes[1] < 0:
-                ends = ends[0], (0, -ends[1][0])
+            ends = [sorted((0, sign * end)) for sign, end in zip(signs, (max(last, 0), min(first, 0)), strict=True)]
             maps = self._maps(ctx)
-            rqs = [exact_requant([m], [e], str(ctx.node)) for m, e in zip(maps, ends, strict=True)]
-        return Halves(x.zero_point, rqs[0], rqs[1], slopes[1] < 0)
+            rqs = [exact_requant([m], [(low, high)], str(ctx.node)) for m, (low, high) in zip(maps, ends, strict=True)]
+        return Halves(x.zero_point, rqs[0], rqs[1], signs)
+
+    def _signs(self, ctx: Context) -> tuple[int, int]:
+        first, second = self.slopes(ctx.node.attrs)
+        return -1 if first < 0 else 1, -1 if second < 0 else 1
 
     def _maps(self, ctx: Context) -> list[AffineMap]:
         x, out = ctx.input(0), ctx.output
@@ -401,6 +408,5 @@ class PiecewiseOperator(UnaryOperator[A]):
             return super().define(ctx, inputs)
         assert inputs[0] is not None
         value = inputs[0] - ctx.input(0).zero_point
-        above, below = self._maps(ctx)
-        mirrored = -value if self.slopes(ctx.node.attrs)[1] < 0 else value
-        return [np.where(value >= 0, above.apply(value), below.apply(mirrored))]
+        above, below = (m.apply(value * sign) for m, sign in zip(self._maps(ctx), self._signs(ctx), strict=True))
+        return [np.where(value >= 0, above, below)]
