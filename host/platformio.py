@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+from intaglio.host.toolchain import run_tool
 from intaglio.quantizer.errors import ToolError
 
 _SCONS = """\
@@ -53,13 +52,14 @@ def run_platformio(project: Path, out: Path, board: str, timeout: float = 600.0)
         The folder with firmware.elf, .bin and .hex.
 
     Raises:
-        ToolError: PlatformIO is not installed, or the build failed (the message is its first error line).
+        ToolError: PlatformIO is not installed, runs out of time, or the build failed (the message is the line of its
+            output that says most).
     """
     if importlib.util.find_spec("platformio") is None or importlib.util.find_spec("SCons") is None:
         raise ToolError("PlatformIO", "is not installed", "pip install 'intaglio[firmware]'")
     core_dir = out / "core"
     provide_scons(core_dir)
-    environment = os.environ | {
+    environment = {
         "INTAGLIO_BOARD": board,
         "PLATFORMIO_CORE_DIR": str(core_dir),
         "PLATFORMIO_WORKSPACE_DIR": str(out / "workspace"),
@@ -71,10 +71,7 @@ def run_platformio(project: Path, out: Path, board: str, timeout: float = 600.0)
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [sys.executable, "-m", "platformio", "run", "-s", "-d", str(project), "-e", "board"]
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
-        raise ToolError("PlatformIO", f"did not finish in {timeout:.0f} s", "run the build again") from None
+    done = run_tool(command, timeout=timeout, env=environment, allow_failure=True)
     if done.returncode != 0:
         raise ToolError("PlatformIO", _first_error(done.stdout + done.stderr), "correct that and build again")
     return out / "build" / "board"
