@@ -223,6 +223,8 @@ def binary_examples(op: str, attrs: Any, *, out_scale: float = 0.06, zero: int =
     yield example(Contract.TFLITE, whole, whole)
     yield example(Contract.EXACT, whole, whole)
     yield example(Contract.ONNX, (1, 1, 3, 1), whole, scales=(0.041, 0.067))
+    # The output's scale is a multiple of both inputs': halves abound.
+    yield example(Contract.ONNX, whole, whole, scales=(out_scale / 2, out_scale / 4))
     yield example(Contract.TFLITE, (1, 6), (1, 1), "uint8", scales=(0.041, 0.067))
     yield example(Contract.TFLITE, whole, (5,), constant=1)
     yield example(Contract.EXACT, (1, 1, 1, 5), whole, constant=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
 
@@ -25,6 +25,8 @@ class Plane:
 
     Attributes:
         bits: 32 or 64, of every intermediate.
+        even: None; or the zero point of the output, and what was a half before c's rounding goes to the integer whose
+            distance to it is even.
     """
 
     a: int
@@ -32,10 +34,16 @@ class Plane:
     c: int
     shift: int
     bits: int
+    even: int | None = None
 
     def apply(self, x: Ints, y: Ints) -> Ints:
         """Evaluate over int64 arrays that broadcast."""
-        return (self.c + x * self.a + y * self.b) >> self.shift
+        value = self.c + x * self.a + y * self.b
+        result = value >> self.shift
+        if self.even is None:
+            return result
+        half = (value & ((1 << self.shift) - 1)) == 0
+        return np.asarray(result - (half.astype(np.int64) & (result - self.even)), np.int64)
 
     def fits(self, x: Interval, y: Interval) -> bool:
         """Whether no intermediate overflows for such inputs, summed in the order c, x, y."""
@@ -110,6 +118,11 @@ def lower_sum(ctx: Context, sign: int, clip: Interval) -> SumParams:
                 return SumParams(fitted, *clip)
     if ctx.contract is Contract.TFLITE:
         return SumParams(tflite_sum(ctx, sign), *clip)
+    for shift in range(1, 24):
+        # Ratios that are multiples of a power of two make halves that the sum shows as such.
+        plane = replace(_plane(ctx, sign, shift, 32), even=ctx.output.zero_point)
+        if plane.fits(ctx.ranges[0], ctx.ranges[1]) and np.array_equal(fp.saturate(plane.apply(x, y), *clip), expected):
+            return SumParams(plane, *clip)
     raise ProofError(str(ctx.node), "no 64-bit arithmetic gives the exact sums of these scales", "calibrate it anew")
 
 

@@ -107,6 +107,17 @@ def test_a_tie_that_no_line_decides_is_refused_or_exact() -> None:
     assert np.array_equal(params.apply(*every_pair(ctx)), op.meaning(ctx, *every_pair(ctx)))
 
 
+@pytest.mark.parametrize("name", ["Add", "Sub"])
+@pytest.mark.parametrize("powers", [(0, 0, 0), (0, 0, 1), (0, -1, 1), (-2, 0, 3), (1, 0, 0), (0, 0, -3)])
+def test_scales_that_are_powers_of_two(name: str, powers: tuple[int, int, int]) -> None:
+    for contract in (Contract.EXACT, Contract.ONNX):
+        x, y = (quantised("int8", (1,), 2.0**p, z) for p, z in zip(powers[:2], (3, -8), strict=True))
+        graph = single(name, ops.operator(name).attrs(), [x, y], [("int8", 2.0 ** powers[2], 5)], contract)
+        op, ctx = only(graph)
+        assert op.lower(ctx).form.bits == 32
+        assert np.array_equal(op.lower(ctx).apply(*every_pair(ctx)), op.meaning(ctx, *every_pair(ctx)))
+
+
 def test_planes_stay_within_their_words() -> None:
     plane = sums.Plane(a=2**23, b=2**23, c=0, shift=20, bits=32)
     assert plane.fits((-128, 127), (-128, 127))
