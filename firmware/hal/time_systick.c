@@ -64,7 +64,8 @@ uint64_t hal_time_us(void) {
     }
     uint64_t now = whole * TICK_US + (left == 0u ? 0u : PERIOD - left) / CYCLES_PER_US;
     if (now < last) {
-        /* Renode's ICSR does not show that the interrupt is pending: the wrap shows in the time going back. */
+        /* Renode's ICSR does not show that the interrupt is pending: the wrap shows in the time going back.
+         */
         now += TICK_US;
     }
     last = now;
