@@ -16,7 +16,7 @@ from intaglio.host.hostrun import run_on_host
 from intaglio.host.records import Trace
 from intaglio.host.simcore import run_on_core
 from intaglio.quantizer.errors import ToolError
-from intaglio.quantizer.ir import Contract, Graph
+from intaglio.quantizer.ir import Contract, DType, Graph
 from intaglio.quantizer.reference import Evaluator, Mode
 
 Array = NDArray[Any]
@@ -148,6 +148,11 @@ def litert_row(path: Path, compiled: Compiled, samples: Samples) -> Row:
     route = "LiteRT BUILTIN_REF"
     if compiled.graph.contract is not Contract.TFLITE or path.suffix != ".tflite":
         return Row(route, 0, 0, 0, 0, skipped="only for models that arrive quantised as TFLite")
+    for node in compiled.graph.nodes:
+        state = getattr(node.attrs, "state_variable", None)
+        if state is not None and compiled.graph.variables[state].type.dtype is DType.INT8:
+            # LiteRT's kernel knows states of 16 bits only and does not check: it would write beyond its memory.
+            return Row(route, 0, 0, 0, 0, skipped=f"{node.source} has an int8 state, which TFLite Micro alone knows")
     try:
         from intaglio.host.litert import run_litert
     except ImportError:
