@@ -1,9 +1,12 @@
-"""SVDF with an int8 state against TensorFlow Lite Micro, with ==: LiteRT has no such kernel.
+"""What LiteRT does not run, against TensorFlow Lite Micro, with ==.
 
-LiteRT takes the state and the weights over time for int16 whatever their type, and so reads and writes beyond them.
+SVDF with an int8 state: LiteRT takes the state and the weights over time for int16 whatever their type, and so reads and
+writes beyond them. person_detect: LiteRT refuses the axis of its biases' scales.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from frontends.tflite.builder import options
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from intaglio.quantizer.frontends import load_model
 from intaglio.quantizer.frontends.tflite import read
 from intaglio.quantizer.passes.lower import lower
 from intaglio.quantizer.reference import Evaluator, Mode
@@ -53,3 +57,14 @@ def test_svdf_of_int8_state(model: bytes) -> None:
         theirs.set_input(sample.astype(np.int8), 0)
         theirs.invoke()
         assert_equal(ours.run([sample])[graph.outputs[0]], theirs.get_output(0), f"invoke {number}")
+
+
+def test_person_detect(models: Path) -> None:
+    path = models / "tflite" / "person_detect.tflite"
+    graph = lower(load_model(path))
+    ours = Evaluator(graph, Mode.INTEGER)
+    theirs = runtime.Interpreter.from_file(str(path))
+    for number, (sample,) in enumerate(random_inputs(graph, 5)):
+        theirs.set_input(sample, 0)
+        theirs.invoke()
+        assert_equal(ours.run([sample])[graph.outputs[0]], theirs.get_output(0), f"sample {number}")
