@@ -10,6 +10,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
+from intaglio.quantizer.errors import ToolError
 from intaglio.quantizer.ir import Graph
 from intaglio.quantizer.reference import surviving
 
@@ -36,13 +37,20 @@ def run_litert(
 
     Returns:
         Per tensor, one flat int64 array per sample; tensors that LiteRT does not have are left out.
+
+    Raises:
+        ToolError: LiteRT does not take the model.
     """
-    interpreter = Interpreter(
-        str(path),
-        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-        experimental_preserve_all_tensors=True,
-    )
-    interpreter.allocate_tensors()
+    try:
+        interpreter = Interpreter(
+            str(path),
+            experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+            experimental_preserve_all_tensors=True,
+        )
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        said = str(error).partition(". ")[0].partition(".Tensor")[0]
+        raise ToolError("LiteRT", f"refuses the model: {said}", "compare with the definition instead") from error
     details = tensors_by_name(interpreter)
     inputs = interpreter.get_input_details()
     wanted = [t for t in tensors if t in details and _comparable(tuple(details[t]["shape"]), t, graph)]

@@ -158,5 +158,8 @@ def litert_row(path: Path, compiled: Compiled, samples: Samples) -> Row:
     except ImportError:
         return Row(route, 0, 0, 0, 0, skipped="not installed: pip install ai-edge-litert")
     tensors = [out for node in compiled.graph.nodes for out in node.outputs]
-    theirs = run_litert(path, compiled.graph, samples, tensors)
+    try:
+        theirs = run_litert(path, compiled.graph, samples, tensors)
+    except ToolError as error:
+        return Row(route, 0, 0, 0, 0, skipped=error.what)
     return compare(route, evaluate(compiled.graph, samples, Mode.INTEGER), theirs)
