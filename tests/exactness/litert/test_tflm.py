@@ -1,7 +1,7 @@
 """What LiteRT does not run, against TensorFlow Lite Micro, with ==.
 
-SVDF with an int8 state: LiteRT takes the state and the weights over time for int16 whatever their type, and so reads and
-writes beyond them. person_detect: LiteRT refuses the axis of its biases' scales.
+SVDF with an int8 state: LiteRT takes the state and the weights over time for int16 whatever their type, and so reads
+and writes beyond them. person_detect: LiteRT refuses the axis of its biases' scales.
 """
 
 from __future__ import annotations
