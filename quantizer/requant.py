@@ -228,7 +228,8 @@ def _candidates(definition: AffineMap, largest: int, method: Method) -> list[tup
 
 def _fits(largest: int, multiplier: int, shift: int, method: Method) -> bool:
     """Whether no intermediate of the device's arithmetic overflows for accumulators up to `largest`."""
-    if multiplier < 0:
+    # The scaled value is an int32 to which the zero point, of 16 bits at most, is added before the clip.
+    if multiplier < 0 or largest * multiplier >> shift >= 2**31 - 2**16:
         return False
     if method is Method.MUL96:
         high = multiplier >> 30

@@ -37,7 +37,7 @@ class QuantizeParams:
 
 @register
 class Quantize(Operator[QuantizeAttrs, Table | QuantizeParams]):
-    """Input: x, int8, uint8, int16 or int32. Output: int8, uint8, int16 or int32, on a scale of its own."""
+    """Input: x. Output: the nearest values on a scale of its own, in a type of its own."""
 
     name = "Quantize"
     attrs = QuantizeAttrs
@@ -53,9 +53,23 @@ class Quantize(Operator[QuantizeAttrs, Table | QuantizeParams]):
 
     @limit
     def types(self, ctx: Context) -> bool:
-        """Input and output are int8, uint8, int16 or int32, quantised per tensor."""
-        kinds = (DType.INT8, DType.UINT8, DType.INT16, DType.INT32)
-        return ctx.input(0).dtype in kinds and ctx.output.dtype in kinds
+        """Input and output are int8, uint8 or int16, the input also int32, the output in contract tflite too; both are
+        quantised per tensor."""
+        kinds = (DType.INT8, DType.UINT8, DType.INT16)
+        x, out = ctx.input(0), ctx.output
+        wide = ctx.contract is Contract.TFLITE and out.dtype is DType.INT32
+        known = all(t.qparams is not None and len(t.qparams.scale) == 1 for t in (x, out))
+        return known and x.dtype in (*kinds, DType.INT32) and (out.dtype in kinds or wide)
+
+    @limit
+    def within_32_bits(self, ctx: Context) -> bool:
+        """An int32 input has zero point 0 and less than half the output's scale; an int32 output, as wide a range as
+        the input."""
+        x, out = ctx.input(0), ctx.output
+        if x.dtype is DType.INT32 and (x.zero_point or x.scale * 2 >= out.scale):
+            return False
+        reach = max(abs(v - x.zero_point) for v in (x.dtype.low, x.dtype.high)) * x.scale / out.scale
+        return out.dtype is not DType.INT32 or reach + abs(out.zero_point) < 2**31 - 1
 
     def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
         assert inputs[0] is not None
