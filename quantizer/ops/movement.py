@@ -25,6 +25,8 @@ A = TypeVar("A", bound=Attrs)
 Array = NDArray[Any]
 Pairs = list[tuple[Array, int, Array, int]]
 """(view of an output, its index, view of an input, its index), views of one shape."""
+OUTPUT = -1
+"""In place of an input's index: the view is of output 0, of what earlier copies wrote."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Copy:
     """One strided copy, in elements.
 
     Attributes:
-        source, target: index of the input and of the output.
+        source, target: index of the input (or OUTPUT) and of the output.
         source_offset, target_offset: of the first element.
         loops: (extent, source stride, target stride), outermost first; adjacent ones are merged.
         run: elements of the innermost contiguous run.
@@ -62,7 +64,7 @@ class Moves:
 
     def table(self, source: int) -> Ints | None:
         """The table of an input."""
-        return self.tables[source] if source < len(self.tables) else None
+        return self.tables[source] if 0 <= source < len(self.tables) else None
 
 
 def _loops(target: Array, source: Array) -> tuple[tuple[tuple[int, int, int], ...], int]:
@@ -161,7 +163,8 @@ class MoveOperator(Operator[A, Moves]):
         copies = []
         for target, j, source, i in self.pairs(ctx.node.attrs, sources, targets):
             loops, run = _loops(target, source)
-            copies.append(Copy(i, j, _offset(source, sources[i]), _offset(target, targets[j]), loops, run))
+            base = targets[0] if i == OUTPUT else sources[i]
+            copies.append(Copy(i, j, _offset(source, base), _offset(target, targets[j]), loops, run))
         return Moves(tuple(copies), self._stored_fill(ctx))
 
     def evaluate(self, ctx: Context, params: Moves, inputs: Sequence[Ints | None]) -> list[Ints]:

@@ -12,7 +12,7 @@ from intaglio.quantizer.errors import UnsupportedError
 from intaglio.quantizer.ir import Attrs, Graph, Node, TensorType
 from intaglio.quantizer.ops.base import Context, register
 from intaglio.quantizer.ops.build import quantised, single
-from intaglio.quantizer.ops.movement import Array, MoveOperator, Pairs
+from intaglio.quantizer.ops.movement import OUTPUT, Array, MoveOperator, Pairs
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,17 @@ class Pad(MoveOperator[PadAttrs]):
 
     def pairs(self, attrs: Any, sources: Sequence[Array], targets: Sequence[Array]) -> Pairs:
         x, y = sources[0], targets[0]
-        inner = tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, attrs.pads, strict=True))
-        result: Pairs = [(y[inner], 0, x, 0)]
+        region = [slice(before, before + n) for n, (before, _) in zip(x.shape, attrs.pads, strict=True)]
+        result: Pairs = [(y[tuple(region)], 0, x, 0)]
         if attrs.mode == "constant":
             return result
-        choices = [_runs(n, pad, attrs.mode) for n, pad in zip(x.shape, attrs.pads, strict=True)]
-        for index in np.ndindex(*(len(c) for c in choices)):
-            picked = [c[i] for c, i in zip(choices, index, strict=True)]
-            target, source = y[tuple(t for t, _ in picked)], x[tuple(s for _, s in picked)]
-            if any(index):
-                result.append((target, 0, np.broadcast_to(source, target.shape), 0))
+        # Axis by axis, what is there already is continued on both sides: few copies, however many axes there are.
+        for axis in reversed(range(x.ndim)):
+            for part, source in _borders(x.shape[axis], attrs.pads[axis], attrs.mode):
+                target = y[(*region[:axis], part, *region[axis + 1 :])]
+                view = y[(*region[:axis], source, *region[axis + 1 :])]
+                result.append((target, 0, np.broadcast_to(view, target.shape), OUTPUT))
+            region[axis] = slice(None)
         return result
 
     def examples(self) -> Iterator[Graph]:
@@ -65,18 +66,19 @@ class Pad(MoveOperator[PadAttrs]):
                     yield single(self.name, attrs, [quantised(dtype, shape, 0.1, zero)], [(dtype, 0.1, zero)])
 
 
-def _runs(n: int, pad: tuple[int, int], mode: str) -> list[tuple[slice, slice]]:
-    """How an axis is written: (target, source) slices, the input itself first; a source of one element is repeated."""
+def _borders(n: int, pad: tuple[int, int], mode: str) -> list[tuple[slice, slice]]:
+    """The (target, source) slices of an axis on both sides of the input; a source of one element is repeated."""
     before, after = pad
-    result = [(slice(before, before + n), slice(0, n))]
-    skip = 1 if mode == "reflect" else 0
-    if before:
-        first = before - 1 + skip
-        mirrored = slice(first, skip - 1 if skip else None, -1)
-        result.append((slice(0, before), slice(0, 1) if mode == "edge" else mirrored))
-    if after:
-        last = n - 1 - skip
-        stop = last - after
-        mirrored = slice(last, stop if stop >= 0 else None, -1)
-        result.append((slice(before + n, before + n + after), slice(n - 1, n) if mode == "edge" else mirrored))
-    return result
+    end = before + n
+    if mode == "edge":
+        sources = slice(before, before + 1), slice(end - 1, end)
+    else:
+        skip = 1 if mode == "reflect" else 0
+        sources = _down(2 * before - 1 + skip, before), _down(end - 1 - skip, after)
+    parts = [(slice(0, before), sources[0]), (slice(end, end + after), sources[1])]
+    return [part for part, size in zip(parts, pad, strict=True) if size]
+
+
+def _down(first: int, count: int) -> slice:
+    """So many elements from one downwards."""
+    return slice(first, first - count if first >= count else None, -1)
