@@ -46,12 +46,15 @@ class Plane:
         return np.asarray(result - (half.astype(np.int64) & (result - self.even)), np.int64)
 
     def fits(self, x: Interval, y: Interval) -> bool:
-        """Whether no intermediate overflows for such inputs, summed in the order c, x, y."""
+        """Whether nothing overflows for such inputs, summed in the order c, x, y, and the result has 32 bits."""
         room = 2 ** (self.bits - 1)
         products = [v * self.a for v in x] + [v * self.b for v in y]
         first = [self.c + v * self.a for v in x]
         total = [f + v * self.b for f in first for v in y]
-        return all(-room <= p < room for p in (self.a, self.b, self.c, *products, *first, *total))
+        results = [t >> self.shift for t in total]
+        return all(-room <= p < room for p in (self.a, self.b, self.c, *products, *first, *total)) and all(
+            -(2**31) <= r < 2**31 for r in results
+        )
 
 
 @dataclass(frozen=True)
@@ -163,9 +166,15 @@ def wide_plane(ctx: Context, sign: int) -> Plane:
     """The definition for int16: coefficients of 32 bits, at most 30 fractional ones, summed in 64."""
     for shift in range(30, 0, -1):
         plane = _plane(ctx, sign, shift, 64)
-        if max(abs(plane.a), abs(plane.b)) < 2**31:
+        if max(abs(plane.a), abs(plane.b)) < 2**31 and plane.fits(*_whole(ctx)):
             return plane
-    raise ProofError(str(ctx.node), "a scale is 2**30 times the output's", "calibrate it anew")
+    raise ProofError(str(ctx.node), "a scale is far above the output's: sums leave 32 bits", "calibrate it anew")
+
+
+def _whole(ctx: Context) -> tuple[Interval, Interval]:
+    """The types' ranges: the definition must not depend on what is known of the inputs."""
+    first, second = ctx.input(0).dtype, ctx.input(1).dtype
+    return (first.low, first.high), (second.low, second.high)
 
 
 def _planes(ctx: Context, sign: int, bits: int, coefficient: int) -> Iterator[Plane]:
