@@ -13,7 +13,16 @@ from intaglio.quantizer.passes.lower import lower
 from intaglio.quantizer.pipeline import Options, run_passes
 from intaglio.quantizer.reference import Evaluator, Mode
 
-OPERATORS = {"add": 9, "conv": 11, "leaky_relu": 12, "pad": 10, "quantize": 1, "strided_slice": 17, "sub": 3}
+OPERATORS = {
+    "add": 9,
+    "conv": 11,
+    "leaky_relu": 12,
+    "pad": 10,
+    "quantize": 1,
+    "strided_slice": 17,
+    "sub": 3,
+    "transpose_conv": 3,
+}
 """Operator to how many models there are."""
 
 
