@@ -25,9 +25,9 @@ def damaged(draw: st.DrawFn) -> bytes:
     """The digits model with bytes changed, taken out, put in or cut off."""
     data = bytearray(DIGITS)
     for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.sampled_from(STRUCTURE)) % len(data)
+        at = draw(st.sampled_from(STRUCTURE)) % max(len(data), 1)
         kind = draw(st.sampled_from(("change", "remove", "insert", "cut")))
-        if kind == "change":
+        if kind == "change" and data:
             data[at] = draw(st.integers(0, 255))
         elif kind == "remove":
             del data[at : at + draw(st.integers(1, 8))]
