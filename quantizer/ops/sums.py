@@ -14,6 +14,7 @@ from intaglio.quantizer.errors import ProofError
 from intaglio.quantizer.fixedpoint import Ints
 from intaglio.quantizer.ir import Contract, DType
 from intaglio.quantizer.ops.base import Context
+from intaglio.quantizer.ops.lines import SPLIT
 from intaglio.quantizer.requant import Interval
 
 _NONE = 1 << 62
@@ -25,6 +26,8 @@ class Plane:
 
     Attributes:
         bits: 32 or 64, of every intermediate.
+        split: the coefficients are multiplied in two parts, as `lines.Lines` does: the sum of the low ones, shifted by
+            10, joins that of the high ones.
         even: None; or the zero point of the output, and what was a half before c's rounding goes to the integer whose
             distance to it is even.
     """
@@ -34,7 +37,19 @@ class Plane:
     c: int
     shift: int
     bits: int
+    split: bool = False
     even: int | None = None
+
+    @property
+    def words(self) -> list[int]:
+        """What the 32-bit kernels read: a, b, c; split: their high parts, then their low ones."""
+        whole = [self.a, self.b, self.c]
+        return [w >> SPLIT for w in whole] + [w & ((1 << SPLIT) - 1) for w in whole] if self.split else whole
+
+    @property
+    def rest(self) -> int:
+        """The shift after the parts are joined."""
+        return self.shift - SPLIT if self.split else self.shift
 
     def apply(self, x: Ints, y: Ints) -> Ints:
         """Evaluate over int64 arrays that broadcast."""
@@ -48,13 +63,17 @@ class Plane:
     def fits(self, x: Interval, y: Interval) -> bool:
         """Whether nothing overflows for such inputs, summed in the order c, x, y, and the result has 32 bits."""
         room = 2 ** (self.bits - 1)
-        products = [v * self.a for v in x] + [v * self.b for v in y]
-        first = [self.c + v * self.a for v in x]
-        total = [f + v * self.b for f in first for v in y]
-        results = [t >> self.shift for t in total]
-        return all(-room <= p < room for p in (self.a, self.b, self.c, *products, *first, *total)) and all(
-            -(2**31) <= r < 2**31 for r in results
-        )
+        words = self.words
+        steps = list(words)
+        reached = [0]
+        for a, b, c in (words[3:], words[:3]) if self.split else (words,):
+            first = [c + v * a for v in x]
+            total = [f + v * b for f in first for v in y]
+            steps += [v * a for v in x] + [v * b for v in y] + first + total
+            # The low part is not monotone with the high one: every end meets every other.
+            reached = [t + (low >> SPLIT) for t in total for low in reached]
+            steps += reached
+        return all(-room <= s < room for s in steps) and all(-(2**31) <= r >> self.rest < 2**31 for r in reached)
 
 
 @dataclass(frozen=True)
@@ -102,8 +121,9 @@ class SumParams:
 def lower_sum(ctx: Context, sign: int, clip: Interval) -> SumParams:
     """Lower x + sign * y.
 
-    8-bit inputs: a plane in 32 bits, else in 64, that is proven over all pairs the inputs can make; contract `tflite`
-    has LiteRT's own steps to fall back on. int16: what defines the contract, see `wide_plane` and `tflite_sum`.
+    8-bit inputs: a plane in 32 bits, whole or in two parts, else in 64, that is proven over all pairs that the inputs
+    can make; contract `tflite` has LiteRT's own steps to fall back on. int16: what defines the contract, `wide_plane`
+    and `tflite_sum`.
 
     Raises:
         ProofError: no plane equals the definition (a tie that 64 bits do not decide).
@@ -113,9 +133,8 @@ def lower_sum(ctx: Context, sign: int, clip: Interval) -> SumParams:
     (x_low, x_high), (y_low, y_high) = ctx.ranges[0], ctx.ranges[1]
     x, y = np.arange(x_low, x_high + 1)[:, None], np.arange(y_low, y_high + 1)[None, :]
     expected = sum_of_pairs(ctx, sign, x, y, clip)
-    # 64 bits first with coefficients that one instruction multiplies, then with the finest.
-    for bits, coefficient in ((32, 32), (64, 32), (64, 64)):
-        for plane in _planes(ctx, sign, bits, coefficient):
+    for bits, split in ((32, False), (32, True), (64, False)):
+        for plane in _planes(ctx, sign, bits, split=split):
             fitted = _fit(plane, x, y, expected, clip)
             if fitted is not None and fitted.fits(ctx.ranges[0], ctx.ranges[1]):
                 return SumParams(fitted, *clip)
@@ -177,17 +196,16 @@ def _whole(ctx: Context) -> tuple[Interval, Interval]:
     return (first.low, first.high), (second.low, second.high)
 
 
-def _planes(ctx: Context, sign: int, bits: int, coefficient: int) -> Iterator[Plane]:
+def _planes(ctx: Context, sign: int, bits: int, *, split: bool) -> Iterator[Plane]:
     """Planes near the real one, the finest shift that fits first."""
     nudges = sorted(((i, j) for i in range(-3, 4) for j in range(-3, 4)), key=lambda n: abs(n[0]) + abs(n[1]))
     tried = 0
-    for shift in range(bits - 6, 8, -1):
-        plane = _plane(ctx, sign, shift, bits)
-        small = max(abs(plane.a), abs(plane.b)) + 3 < 2 ** (coefficient - 1)
-        if not small or not plane.fits(ctx.ranges[0], ctx.ranges[1]):
+    for shift in range(bits - 6 + SPLIT * split, SPLIT, -1):
+        plane = replace(_plane(ctx, sign, shift, bits), split=split)
+        if not plane.fits(ctx.ranges[0], ctx.ranges[1]):
             continue
         for i, j in nudges:
-            yield Plane(plane.a + i, plane.b + j, plane.c, shift, bits)
+            yield replace(plane, a=plane.a + i, b=plane.b + j)
         tried += 1
         if tried == 2:
             return
@@ -206,7 +224,7 @@ def _fit(plane: Plane, x: Ints, y: Ints, expected: Ints, clip: Interval) -> Plan
     most = int(np.min(start, where=expected < high, initial=_NONE - (1 << plane.shift))) + (1 << plane.shift) - 1
     if least > most:
         return None
-    return Plane(plane.a, plane.b, min(max(plane.c, least), most), plane.shift, plane.bits)
+    return replace(plane, c=min(max(plane.c, least), most))
 
 
 def tflite_sum(ctx: Context, sign: int) -> TfliteSum:
