@@ -25,6 +25,7 @@ class Log(UnaryOperator[LogAttrs]):
     name = "Log"
     attrs = LogAttrs
     smooth = False
+    octaves = True
     litert = SIGNED
 
     def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:

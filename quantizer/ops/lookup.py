@@ -76,6 +76,39 @@ class Interpolated:
         return np.asarray(base + (((self.values[index + 1] - base) * (x % STEP) + STEP // 2) // STEP), np.int64)
 
 
+@dataclass(frozen=True, eq=False)
+class Octaves:
+    """int16, a function of positive reals with a pole or a root at 0: 32 nodes per octave of x - zero_point.
+
+    Attributes:
+        zero_point: of x.
+        values: outputs at (1 + i / 32) * 2**e for e = 0 .. 15 and at 2**16: int64 (513,), straight lines between.
+        below: the output for x at and below its zero point.
+    """
+
+    zero_point: int
+    values: Ints
+    below: int
+
+    @staticmethod
+    def points() -> NDArray[np.float64]:
+        """The nodes, and the middle between two: (1025,)."""
+        nodes = np.append(np.outer(2.0 ** np.arange(16), 1 + np.arange(32) / 32), 2.0**16)
+        both = np.empty(1025)
+        both[::2], both[1::2] = nodes, (nodes[:-1] + nodes[1:]) / 2
+        return both
+
+    def apply(self, x: Ints) -> Ints:
+        """Evaluate."""
+        value = x - self.zero_point
+        octave = np.frexp(np.maximum(value, 1).astype(np.float64))[1].astype(np.int64) - 1
+        mantissa = np.maximum(value, 1) << (15 - octave)
+        node = 32 * octave + (mantissa >> 10) - 32
+        base, rest = self.values[node], mantissa & 1023
+        line = base + (((self.values[node + 1] - base) * rest + 512) >> 10)
+        return np.asarray(np.where(value > 0, line, self.below), np.int64)
+
+
 @dataclass(frozen=True)
 class Logistic16:
     """int16, contract tflite: LiteRT's interpolated table of sigmoid(i / 24), for Sigmoid and Tanh.
@@ -150,7 +183,7 @@ class Halves:
         return np.asarray(np.where(value >= 0, above, below), np.int64)
 
 
-Params = Table | Interpolated | Logistic16 | Halves
+Params = Table | Interpolated | Octaves | Logistic16 | Halves
 
 
 def stored_values(kind: TensorType) -> Ints:
@@ -215,6 +248,7 @@ class UnaryOperator(Operator[A, Params]):
             accepts=lambda k: isinstance(k.params, Interpolated),
             lead=elementwise_lead,
         ),
+        Variant("octaves", "octaves.c.j2", accepts=lambda k: isinstance(k.params, Octaves), lead=elementwise_lead),
         Variant(
             "logistic16", "logistic16.c.j2", accepts=lambda k: isinstance(k.params, Logistic16), lead=elementwise_lead
         ),
@@ -224,6 +258,8 @@ class UnaryOperator(Operator[A, Params]):
     """The types for which LiteRT has an integer kernel."""
     smooth: ClassVar[bool] = True
     """Lines between points 128 integers apart follow f."""
+    octaves: ClassVar[bool] = False
+    """f has a pole or a root at 0 and is smooth above: lines between 32 points per octave follow it."""
     example_scales: ClassVar[tuple[float, float, int]] = (0.047, 0.031, 12)
     """Scale of the input, scale and zero point of the output in the int8 examples."""
 
@@ -253,8 +289,9 @@ class UnaryOperator(Operator[A, Params]):
 
     @limit
     def follows_lines(self, ctx: Context) -> bool:
-        """In contracts exact and onnx, int16 is for functions without steps and poles."""
-        return self.smooth or ctx.contract is Contract.TFLITE or ctx.input(0).dtype is not DType.INT16
+        """In contracts exact and onnx, int16 is for functions without steps and without poles inside the range."""
+        follows = self.smooth or self.octaves
+        return follows or ctx.contract is Contract.TFLITE or ctx.input(0).dtype is not DType.INT16
 
     def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
         assert inputs[0] is not None
@@ -264,7 +301,9 @@ class UnaryOperator(Operator[A, Params]):
         wide = ctx.input(0).dtype is DType.INT16
         if ctx.contract is Contract.TFLITE:
             return self.litert_nodes(ctx) if wide else Table(self.litert_table(ctx))
-        return Interpolated(self.nodes(ctx)) if wide else Table(self.table(ctx))
+        if not wide:
+            return Table(self.table(ctx))
+        return self.octave_table(ctx) if self.octaves else Interpolated(self.nodes(ctx))
 
     def table(self, ctx: Context) -> Ints:
         """The 256 outputs of contracts `exact` and `onnx`, ordered by the input's bits."""
@@ -286,6 +325,20 @@ class UnaryOperator(Operator[A, Params]):
             )
             + out.zero_point
         )
+
+    def octave_table(self, ctx: Context) -> Octaves:
+        """The table of contracts `exact` and `onnx` for int16 and a function with a pole or a root at 0."""
+        x, out = ctx.input(0), ctx.output
+        low, high = out.dtype.low - out.zero_point, out.dtype.high - out.zero_point
+        half_even = ctx.contract is Contract.ONNX
+
+        def function(v: Any, m: Arithmetic) -> Any:
+            return self.function(ctx.node.attrs, v, m)
+
+        values = realmath.precise(function, Octaves.points(), x.scale, out.scale)
+        nodes = realmath.interpolation_nodes(values, low, high, half_even)
+        (below,) = realmath.round_precise(realmath.precise(function, np.zeros(1), x.scale, out.scale), half_even)
+        return Octaves(x.zero_point, nodes + out.zero_point, min(max(int(below), low), high) + out.zero_point)
 
     def litert_function(self, ctx: Context, x: Floats) -> Floats:
         """f as LiteRT computes it, in binary32."""
@@ -340,7 +393,9 @@ class UnaryOperator(Operator[A, Params]):
                 (Contract.EXACT, DType.INT16),
             ):
                 litert = contract is Contract.TFLITE
-                if (litert and dtype not in self.litert) or (dtype is DType.INT16 and not litert and not self.smooth):
+                if (litert and dtype not in self.litert) or (
+                    dtype is DType.INT16 and not litert and not (self.smooth or self.octaves)
+                ):
                     continue
                 shift = 128 if dtype is DType.UINT8 else 0
                 x, out = quantised(dtype, (1, 5, 3), scale, shift - 7), (dtype, out_scale, shift + out_zero)

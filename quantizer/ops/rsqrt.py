@@ -28,6 +28,7 @@ class Rsqrt(UnaryOperator[RsqrtAttrs]):
     name = "Rsqrt"
     attrs = RsqrtAttrs
     smooth = False
+    octaves = True
     litert = SIGNED
 
     def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:

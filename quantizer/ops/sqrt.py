@@ -27,6 +27,7 @@ class Sqrt(UnaryOperator[SqrtAttrs]):
     name = "Sqrt"
     attrs = SqrtAttrs
     smooth = False
+    octaves = True
     litert = frozenset({DType.INT8})
 
     def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
