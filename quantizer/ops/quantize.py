@@ -63,13 +63,11 @@ class Quantize(Operator[QuantizeAttrs, Table | QuantizeParams]):
 
     @limit
     def within_32_bits(self, ctx: Context) -> bool:
-        """An int32 input has zero point 0 and less than half the output's scale; an int32 output, as wide a range as
-        the input."""
+        """An int32 input has zero point 0 and less than half the output's scale, an int32 output zero point 0."""
         x, out = ctx.input(0), ctx.output
         if x.dtype is DType.INT32 and (x.zero_point or x.scale * 2 >= out.scale):
             return False
-        reach = max(abs(v - x.zero_point) for v in (x.dtype.low, x.dtype.high)) * x.scale / out.scale
-        return out.dtype is not DType.INT32 or reach + abs(out.zero_point) < 2**31 - 1
+        return out.dtype is not DType.INT32 or out.zero_point == 0
 
     def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
         assert inputs[0] is not None
