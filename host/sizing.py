@@ -10,7 +10,7 @@ from intaglio.boards.board import load_board
 from intaglio.boards.cores import Core
 from intaglio.codegen.compile import Compiled
 from intaglio.host.footprint import measure
-from intaglio.quantizer.errors import DoesNotFitError, ToolError
+from intaglio.quantizer.errors import DoesNotFitError, MissingToolError
 
 
 def add_sizes(compiled: Compiled, core: Core, board: str | None) -> Compiled:
@@ -22,9 +22,8 @@ def add_sizes(compiled: Compiled, core: Core, board: str | None) -> Compiled:
     manifest = dict(compiled.manifest)
     try:
         size = measure(compiled.folder, core)
-    except ToolError as error:
-        if "not installed" not in str(error) and "not found" not in str(error):
-            raise
+    except MissingToolError:
+        pass
     else:
         manifest |= {"flash_bytes": size.flash_bytes, "stack_bytes": size.stack_bytes}
         manifest["layers"] = layer_flash(compiled, size.symbols)

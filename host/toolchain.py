@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from intaglio.boards.cores import Core
-from intaglio.quantizer.errors import ToolError
+from intaglio.quantizer.errors import MissingToolError, ToolError
 
 STRICT_WARNINGS = (
     "-std=c11",
@@ -52,11 +52,11 @@ def find_program(name: str) -> str:
     """Path of a program.
 
     Raises:
-        ToolError: it is not on the PATH; the hint is the command that installs it.
+        MissingToolError: it is not on the PATH; the hint is the command that installs it.
     """
     path = shutil.which(name)
     if path is None:
-        raise ToolError(name, "not found on the PATH", INSTALL.get(name, "install it"))
+        raise MissingToolError(name, "not found on the PATH", INSTALL.get(name, "install it"))
     return path
 
 
@@ -64,11 +64,11 @@ def find_compiler(name: str) -> Compiler:
     """The compiler called `arm-none-eabi-gcc`, `gcc`, `clang` or `zig`.
 
     Raises:
-        ToolError: it is missing.
+        MissingToolError: it is missing.
     """
     if name == "zig":
         if importlib.util.find_spec("ziglang") is None:
-            raise ToolError(name, "the ziglang package is missing", INSTALL[name])
+            raise MissingToolError(name, "the ziglang package is missing", INSTALL[name])
         return Compiler(name, (sys.executable, "-m", "ziglang", "cc"))
     return Compiler(name, (find_program(name),))
 

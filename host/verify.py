@@ -15,7 +15,7 @@ from intaglio.codegen.compile import Compiled
 from intaglio.host.hostrun import run_on_host
 from intaglio.host.records import Trace
 from intaglio.host.simcore import run_on_core
-from intaglio.quantizer.errors import ToolError
+from intaglio.quantizer.errors import MissingToolError, ToolError
 from intaglio.quantizer.ir import Contract, DType, Graph
 from intaglio.quantizer.reference import Evaluator, Mode
 
@@ -86,9 +86,7 @@ def verify(
         done(route)
         try:
             result = run_on_host(compiled.folder, samples, compiler, opt, sanitize)  # type: ignore[arg-type]
-        except ToolError as error:
-            if "not installed" not in str(error) and "not found" not in str(error):
-                raise
+        except MissingToolError as error:
             yield Row(route, 0, 0, 0, 0, skipped=str(error))
             continue
         yield compare(route, reference, traced(graph, names, result.traces))

@@ -10,7 +10,8 @@
      |   +- DoesNotFitError          larger than the board's flash or RAM
      +- OutputError                  the output folder: not writable, or it holds somebody's files
      +- BoardError                   unknown or invalid board
-     +- ToolError                    a compiler, emulator or probe is missing or failed
+     +- ToolError                    a compiler, emulator or probe failed
+     |   +- MissingToolError         it is not installed
      +- LinkError                    the line to a device: busy, unplugged, garbage
      +- StoreError                   the capture store
      +- UsageError                   the call itself is wrong (exit status 2)
@@ -80,6 +81,10 @@ class BoardError(IntaglioError):
 
 class ToolError(IntaglioError):
     """A compiler, emulator or probe is missing or failed."""
+
+
+class MissingToolError(ToolError):
+    """A compiler, emulator or probe is not installed; the hint is the command that installs it."""
 
 
 class LinkError(IntaglioError):

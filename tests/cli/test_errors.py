@@ -198,3 +198,16 @@ def test_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
 def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--debug", *compile_arguments(tmp_path / "none.onnx", tmp_path / "out")]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_failed_compilation_is_no_missing_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A compiler that says "not found" of something else has failed: it must not pass for one that is absent."""
+    fake = tmp_path / "bin" / "arm-none-eabi-gcc"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\necho 'error: stdint.h not found' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
+    arguments = compile_arguments(MODEL, tmp_path / "out", "--core", "cortex-m0", "--data", CALIBRATION)
+    fails(capsys, arguments, r"stdint\.h not found")
