@@ -14,15 +14,13 @@ from intaglio.quantizer.ops import accumulate as acc
 from intaglio.quantizer.ops.base import (
     Context,
     Kernel,
-    Operator,
     Reals,
     Variant,
-    limit,
     register,
     streaming_lead,
 )
 from intaglio.quantizer.ops.build import quantised, single
-from intaglio.quantizer.requant import Interval
+from intaglio.quantizer.ops.mac_operator import WindowOperator
 
 
 @dataclass(frozen=True)
@@ -135,11 +133,12 @@ def _dsp_lag(k: Kernel) -> tuple[int | None, ...]:
 
 
 @register
-class Conv2D(Operator[Conv2DAttrs, acc.MacParams]):
+class Conv2D(WindowOperator[Conv2DAttrs]):
     """Inputs: x (1, H, W, C), weights (O, kh, kw, C / groups), optional bias (O,). Output (1, Ho, Wo, O)."""
 
     name = "Conv2D"
     attrs = Conv2DAttrs
+    channel_axis = 0
     variants = (
         Variant("dsp", "conv2d_dsp.c.j2", frozenset({"dsp"}), _accepts_dsp, _dsp_scratch, _dsp_lead, _dsp_lag),
         _block("2x4", 2, frozenset({"thumb2"})),
@@ -155,25 +154,7 @@ class Conv2D(Operator[Conv2DAttrs, acc.MacParams]):
         ho, wo = acc.window_shape(x.shape, (w.shape[1], w.shape[2]), a.stride, a.dilation, a.pads)
         return ((1, ho, wo, w.shape[0]),)
 
-    @limit
-    def batch(self, ctx: Context) -> bool:
-        """The batch is 1."""
-        return ctx.input(0).shape[0] == 1
-
-    @limit
-    def weights_constant(self, ctx: Context) -> bool:
-        """Weights and bias are constants."""
-        return 1 in ctx.constants and (2 in ctx.constants or not ctx.has(2))
-
-    @limit
-    def types(self, ctx: Context) -> bool:
-        """Activations are int8, uint8 or int16, weights int8 or uint8."""
-        return ctx.input(0).dtype in (DType.INT8, DType.UINT8, DType.INT16) and ctx.input(1).dtype in (
-            DType.INT8,
-            DType.UINT8,
-        )
-
-    def _acc(self, ctx: Context, x: Reals | Ints, w: Reals | Ints, fill: float) -> Reals | Ints:
+    def sums(self, ctx: Context, x: Reals | Ints, w: Reals | Ints, fill: float) -> Reals | Ints:
         a: Conv2DAttrs = ctx.node.attrs
         win = acc.windows(x, (w.shape[1], w.shape[2]), a.stride, a.dilation, a.pads, fill)
         ho, wo = win.shape[:2]
@@ -184,31 +165,6 @@ class Conv2D(Operator[Conv2DAttrs, acc.MacParams]):
             cols = w[g * out : (g + 1) * out].reshape(out, -1).T
             parts.append(acc.matmul(rows, cols))
         return np.concatenate(parts, axis=1).reshape(1, ho, wo, w.shape[0])
-
-    def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
-        x, w, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
-        assert x is not None and w is not None
-        y = self._acc(ctx, x, w, 0.0).astype(np.float64)
-        return [ctx.node.attrs.clamp.apply(y if b is None else y + b)]
-
-    def lower(self, ctx: Context) -> acc.MacParams:
-        return acc.lower_mac(ctx, 0, padded=any(ctx.node.attrs.pads))
-
-    def evaluate(self, ctx: Context, params: acc.MacParams, inputs: Sequence[Ints | None]) -> list[Ints]:
-        x = inputs[0]
-        assert x is not None
-        w = params.weights.astype(np.int64) + params.weight_offset
-        total = self._acc(ctx, x, w, params.pad).astype(np.int64) + params.bias
-        return [params.requant.apply(total)]
-
-    def define(self, ctx: Context, inputs: Sequence[Ints | None]) -> list[Ints]:
-        x, w, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
-        assert x is not None and w is not None
-        total = self._acc(ctx, x - ctx.input(0).zero_point, w - acc.weight_zero(ctx.input(1)), 0).astype(np.int64)
-        return [acc.define_mac(ctx, total if b is None else total + b.ravel(), self.lower(ctx))]
-
-    def output_ranges(self, ctx: Context, params: acc.MacParams) -> tuple[Interval, ...]:
-        return (params.requant.range(params.intervals),)
 
     def macs(self, ctx: Context) -> int:
         w = ctx.input(1).shape

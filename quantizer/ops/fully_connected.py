@@ -9,11 +9,11 @@ import numpy as np
 
 from intaglio.quantizer.errors import UnsupportedError
 from intaglio.quantizer.fixedpoint import Ints
-from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, TensorType
+from intaglio.quantizer.ir import Attrs, Contract, Graph, Node, TensorType
 from intaglio.quantizer.ops import accumulate as acc
-from intaglio.quantizer.ops.base import Context, Kernel, Operator, Reals, Variant, limit, register
+from intaglio.quantizer.ops.base import Context, Kernel, Reals, Variant, register
 from intaglio.quantizer.ops.conv2d import mac_example
-from intaglio.quantizer.requant import Interval
+from intaglio.quantizer.ops.mac_operator import MacOperator
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def _accepts_dsp(k: Kernel) -> bool:
 
 
 @register
-class FullyConnected(Operator[FullyConnectedAttrs, acc.MacParams]):
+class FullyConnected(MacOperator[FullyConnectedAttrs]):
     """Inputs: x of rows * K elements, weights (O, K), optional bias (O,)."""
 
     name = "FullyConnected"
@@ -62,19 +62,6 @@ class FullyConnected(Operator[FullyConnectedAttrs, acc.MacParams]):
                 raise UnsupportedError(str(node), "input and weights do not fit together", "re-export the model")
             return ((*x.shape[:-1], w.shape[0]),)
         return ((x.elements // w.shape[1], w.shape[0]),)
-
-    @limit
-    def weights_constant(self, ctx: Context) -> bool:
-        """Weights and bias are constants."""
-        return 1 in ctx.constants and (2 in ctx.constants or not ctx.has(2))
-
-    @limit
-    def types(self, ctx: Context) -> bool:
-        """Activations are int8, uint8 or int16, weights int8 or uint8."""
-        return ctx.input(0).dtype in (DType.INT8, DType.UINT8, DType.INT16) and ctx.input(1).dtype in (
-            DType.INT8,
-            DType.UINT8,
-        )
 
     def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
         x, w, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
@@ -100,9 +87,6 @@ class FullyConnected(Operator[FullyConnectedAttrs, acc.MacParams]):
         total = acc.matmul(centred, (w - acc.weight_zero(ctx.input(1))).T)
         total = total if b is None else total + b.ravel()
         return [acc.define_mac(ctx, total, self.lower(ctx), binary64=True).reshape(ctx.output.shape)]
-
-    def output_ranges(self, ctx: Context, params: acc.MacParams) -> tuple[Interval, ...]:
-        return (params.requant.range(params.intervals),)
 
     def macs(self, ctx: Context) -> int:
         return ctx.output.elements * ctx.input(1).shape[1]
