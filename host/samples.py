@@ -33,6 +33,11 @@ def drawn_samples(graph: Graph, count: int, seed: int = 1) -> list[list[Array]]:
     return result
 
 
+def samples_for(graph: Graph, path: Path | None, count: int) -> tuple[list[list[Array]], Array | None]:
+    """Up to `count` samples of a file with their labels (`load_samples`); without a file, `drawn_samples`."""
+    return (drawn_samples(graph, count), None) if path is None else load_samples(path, graph, count)
+
+
 def load_samples(path: Path, graph: Graph, count: int | None = None) -> tuple[list[list[Array]], Array | None]:
     """Read samples of a model's inputs.
 

@@ -2,40 +2,63 @@
 
 from __future__ import annotations
 
-import json
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from intaglio.boards.board import load_board
 from intaglio.boards.cores import Core
-from intaglio.codegen.compile import Compiled
+from intaglio.codegen.compile import Compiled, check_output, compile_model, write_library
 from intaglio.host.footprint import measure
 from intaglio.quantizer.errors import DoesNotFitError, MissingToolError
+from intaglio.quantizer.pipeline import Options
+
+
+def compile_sized(
+    path: Path, core: Core, out: Path, name: str | None, options: Options, board: str | None = None
+) -> Compiled:
+    """Compile a model file, fill in what it takes on the core and hold that against a board.
+
+    Args:
+        path: .tflite or .onnx.
+        out: the folder to write. It appears, or is replaced, only when all is done.
+        name: C identifier of the library; else made from the file's stem.
+        board: whose flash and RAM are the limits; None for none.
+
+    Raises:
+        DoesNotFitError: the board's flash or RAM is too small.
+        ToolError: the C compiler is there but failed.
+        IntaglioError: see `compile_model`.
+    """
+    check_output(out)
+    with tempfile.TemporaryDirectory(prefix="intaglio-compile-") as work:
+        compiled = compile_model(path, core, Path(work) / "library", name, options, board)
+        compiled = add_sizes(compiled, core, board)
+    write_library(compiled.library, out, compiled.manifest)
+    return replace(compiled, folder=out)
 
 
 def add_sizes(compiled: Compiled, core: Core, board: str | None) -> Compiled:
-    """Fill `flash_bytes` and `stack_bytes` of the manifest; they stay null without a C compiler.
+    """Fill `flash_bytes` and `stack_bytes` of the manifest in memory; they stay null without a C compiler.
 
     Raises:
-        DoesNotFitError: the board's flash or RAM is too small; the folder written is removed again.
+        DoesNotFitError: the board's flash or RAM is too small.
+        ToolError: the compiler is there but failed.
     """
-    manifest = dict(compiled.manifest)
+    manifest = compiled.manifest
     try:
         size = measure(compiled.folder, core)
     except MissingToolError:
         pass
     else:
-        manifest |= {"flash_bytes": size.flash_bytes, "stack_bytes": size.stack_bytes}
-        manifest["layers"] = layer_flash(compiled, size.symbols)
+        manifest = manifest | {
+            "flash_bytes": size.flash_bytes,
+            "stack_bytes": size.stack_bytes,
+            "layers": layer_flash(compiled, size.symbols),
+        }
     if board is not None:
-        try:
-            check_room(manifest, board)
-        except DoesNotFitError:
-            for file in (*compiled.library.files, f"{compiled.library.name}.json"):
-                (compiled.folder / file).unlink(missing_ok=True)
-            raise
-    path = compiled.folder / f"{compiled.library.name}.json"
-    path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        check_room(manifest, board)
     return replace(compiled, manifest=manifest)
 
 

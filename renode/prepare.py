@@ -16,9 +16,10 @@ import numpy as np
 
 from intaglio.boards.board import load_board
 from intaglio.host.build import build_firmware
-from intaglio.host.cli.compiling import compile_here, make_options
 from intaglio.host.samples import load_samples
 from intaglio.host.simcore import run_on_core
+from intaglio.host.sizing import compile_sized
+from intaglio.quantizer.pipeline import Options
 from intaglio.quantizer.reference import Evaluator, Mode
 
 DIGITS = Path(__file__).parents[1] / "docs" / "examples" / "digits"
@@ -26,8 +27,8 @@ DIGITS = Path(__file__).parents[1] / "docs" / "examples" / "digits"
 
 def main(board_name: str, folder: Path, count: int) -> None:
     board = load_board(board_name)
-    options = make_options(DIGITS / "digits_calibration.npz", "mse", "int8")
-    compiled = compile_here(DIGITS / "digits.onnx", folder / "library", board_name, None, options)
+    options = Options(data=DIGITS / "digits_calibration.npz")
+    compiled = compile_sized(DIGITS / "digits.onnx", board.core, folder / "library", None, options, board_name)
     image = build_firmware([compiled.folder], board, folder / "firmware")
     assert image.float_report.clean, image.float_report.findings
 

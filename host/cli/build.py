@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intaglio.host.cli.compiling import Activations, Data, Json, Ranges, compile_here, make_options
+from intaglio.host.cli.options import Json, Quantiser, takes_quantiser
 from intaglio.host.cli.output import print_json, progress, table
 
 if TYPE_CHECKING:
@@ -24,17 +24,16 @@ Out = Annotated[Path | None, typer.Option("-o", "--out", help="Build folder; bui
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("build")(build_command)
-    app.command("flash")(flash_command)
-    app.command("simulate")(simulate_command)
+    app.command("build")(takes_quantiser(build_command))
+    app.command("flash")(takes_quantiser(flash_command))
+    app.command("simulate")(takes_quantiser(simulate_command))
 
 
-def build_here(
-    models: list[Path], board: str, out: Path | None, data: Path | None, ranges: str, activations: str
-) -> FirmwareImage:
+def build_here(models: list[Path], board: str, out: Path | None, quantiser: Quantiser) -> FirmwareImage:
     """Compile the models that are files, then build the firmware."""
     from intaglio.boards.board import load_board
     from intaglio.host.build import build_firmware
+    from intaglio.host.sizing import compile_sized
 
     target = load_board(board)
     folder = out or Path("build") / "firmware" / board
@@ -43,18 +42,16 @@ def build_here(
         if model.is_dir():
             libraries.append(model)
             continue
-        options = make_options(data, ranges, activations)
-        libraries.append(compile_here(model, folder / "libraries" / model.stem, board, None, options).folder)
+        place = folder / "libraries" / model.stem
+        libraries.append(compile_sized(model, target.core, place, None, quantiser.options(), board).folder)
     return build_firmware(libraries, target, folder)
 
 
 def build_command(
     board: BoardName,
+    quantiser: Quantiser,
     models: Models = None,
     out: Out = None,
-    data: Data = None,
-    ranges: Ranges = "mse",
-    activations: Activations = "int8",
     json: Json = False,
 ) -> None:
     """Build firmware with PlatformIO; prove that it holds no float instruction.
@@ -62,7 +59,7 @@ def build_command(
     Example: `intaglio build kws.tflite --board microbit`
     """
     with progress("building", None):
-        image = build_here(models or [], board, out, data, ranges, activations)
+        image = build_here(models or [], board, out, quantiser)
     facts = {
         "board": board,
         "elf": str(image.elf),
@@ -85,12 +82,10 @@ def build_command(
 
 def flash_command(
     board: BoardName,
+    quantiser: Quantiser,
     models: Models = None,
     out: Out = None,
     probe: Annotated[str | None, typer.Option("--probe", help="Serial number of the probe, when several.")] = None,
-    data: Data = None,
-    ranges: Ranges = "mse",
-    activations: Activations = "int8",
 ) -> None:
     """Build firmware and write it to the board's flash with pyOCD, OpenOCD or its mass-storage volume.
 
@@ -100,7 +95,7 @@ def flash_command(
     from intaglio.host.flash import flash
 
     with progress("building", None) as bar:
-        image = build_here(models or [], board, out, data, ranges, activations)
+        image = build_here(models or [], board, out, quantiser)
         bar.describe("flashing")
         how = flash(load_board(board), image, probe=probe)
     typer.echo(f"flashed {board} with {how}")
@@ -108,11 +103,9 @@ def flash_command(
 
 def simulate_command(
     board: BoardName,
+    quantiser: Quantiser,
     models: Models = None,
     out: Out = None,
-    data: Data = None,
-    ranges: Ranges = "mse",
-    activations: Activations = "int8",
 ) -> None:
     """Build firmware, start it in the simulator and keep its serial line open until interrupted.
 
@@ -123,7 +116,7 @@ def simulate_command(
     from intaglio.host.simulate import Simulation
 
     with progress("building", None):
-        image = build_here(models or [], board, out, data, ranges, activations)
+        image = build_here(models or [], board, out, quantiser)
     with Simulation(load_board(board), image.elf, pty=True) as simulation:
         typer.echo(f"{board} is running; its serial line is")
         typer.echo(f"  {simulation.address}")

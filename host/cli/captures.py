@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intaglio.host.cli.compiling import Json
 from intaglio.host.cli.device import Baud, Port
+from intaglio.host.cli.options import Json
 from intaglio.host.cli.output import print_json, progress, table
 
 if TYPE_CHECKING:

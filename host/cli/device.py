@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from intaglio.host.cli.compiling import Json
+from intaglio.host.cli.options import Json
 from intaglio.host.cli.output import print_json, progress, table
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from intaglio.host.cli.compiling import Json
+from intaglio.host.cli.options import Json
 from intaglio.host.cli.output import print_json, table
 
 

@@ -13,8 +13,6 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-JSON = typer.Option("--json", help="Print JSON instead of tables.")
-
 
 def print_json(value: object) -> None:
     """Print a value as indented JSON."""

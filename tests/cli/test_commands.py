@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ import pytest
 import typer.main
 
 from intaglio.host.cli import app, run
+from intaglio.host.cli.options import Quantiser
+from intaglio.quantizer.errors import UsageError
+from intaglio.quantizer.ir import DType
+from intaglio.quantizer.pipeline import Options
 
 DIGITS = Path(__file__).parents[2] / "docs" / "examples" / "digits"
 MODEL, CALIBRATION, TEST = (str(DIGITS / f"digits{s}") for s in (".onnx", "_calibration.npz", "_test.npz"))
@@ -40,6 +45,32 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         assert "Example: `intaglio " in command.help
     assert run([name, "--help"]) == 0
     assert name in capsys.readouterr().out
+
+
+def test_every_command_that_takes_models_quantises_alike() -> None:
+    root: Any = typer.main.get_command(app)
+    taken = {
+        name: {option for p in command.params for option in p.opts}
+        for name, command in root.commands.items()
+        if any(p.param_type_name == "argument" and p.name in ("model", "models") for p in command.params)
+    }
+    assert set(taken) == {"build", "compile", "eval", "flash", "report", "run", "simulate", "verify"}
+    wanted = {f"--{field.name}" for field in fields(Quantiser)}
+    assert all(wanted <= options for options in taken.values()), taken
+
+
+def test_the_quantiser_options_reach_the_quantiser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`build` is the command furthest from the quantiser."""
+    seen: list[Options] = []
+
+    def compile_sized(path: Path, core: object, out: Path, name: None, options: Options, board: str) -> None:
+        seen.append(options)
+        raise UsageError("test", "stop", "here")
+
+    monkeypatch.setattr("intaglio.host.sizing.compile_sized", compile_sized)
+    given = ["--data", "d.npz", "--ranges", "kl", "--activations", "int16", "--pixels", "-1,1"]
+    assert run(["build", MODEL, "--board", "microbit", "-o", str(tmp_path), *given]) == 2
+    assert seen == [Options(Path("d.npz"), "kl", DType.INT16, (-1.0, 1.0))]
 
 
 def test_help_imports_nothing_heavy() -> None:

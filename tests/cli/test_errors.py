@@ -125,7 +125,7 @@ def test_too_large_for_the_board(tmp_path: Path, capsys: pytest.CaptureFixture[s
     arguments = compile_arguments(model, tmp_path / "out", "--board", "microbit", "--data", data)
     line = fails(capsys, arguments, r"bytes of RAM.*more than the board has.*wide")
     assert "doctor --boards" in line
-    assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+    assert not (tmp_path / "out").exists()
 
 
 def test_unknown_board_and_core(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,3 +211,22 @@ def test_a_failed_compilation_is_no_missing_compiler(
     monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
     arguments = compile_arguments(MODEL, tmp_path / "out", "--core", "cortex-m0", "--data", CALIBRATION)
     fails(capsys, arguments, r"stdint\.h not found")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failure_leaves_the_earlier_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder is replaced only when all is done, the measuring of sizes included."""
+    out = tmp_path / "out"
+    arguments = compile_arguments(MODEL, out, "--core", "cortex-m0", "--data", CALIBRATION)
+    assert run(arguments) == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    fake = tmp_path / "bin" / "arm-none-eabi-gcc"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\necho 'internal compiler error: Killed' >&2\nexit 4\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
+    capsys.readouterr()
+    fails(capsys, arguments, "internal compiler error")
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before

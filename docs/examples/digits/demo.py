@@ -18,16 +18,18 @@ import numpy as np
 from intaglio.boards.board import load_board
 from intaglio.codegen.report import render_report
 from intaglio.host.build import build_firmware
-from intaglio.host.cli.compiling import compile_here, make_options, print_facts
+from intaglio.host.cli.compiling import print_facts
 from intaglio.host.cli.output import progress, table
 from intaglio.host.client import Client
 from intaglio.host.predicting import predict_all
 from intaglio.host.reporting import with_instructions
 from intaglio.host.samples import load_samples
 from intaglio.host.simulate import Simulation
+from intaglio.host.sizing import compile_sized
 from intaglio.host.store import Store, export
 from intaglio.quantizer.errors import IntaglioError
 from intaglio.quantizer.evaluate import evaluate_model
+from intaglio.quantizer.pipeline import Options
 from intaglio.quantizer.reference import Evaluator, Mode
 
 HERE = Path(__file__).parent
@@ -38,10 +40,10 @@ def demonstrate(board_name: str, out: Path) -> bool:
     """Run the demonstration; return whether the board's integers were those of the reference."""
     board = load_board(board_name)
     model, test = HERE / "digits.onnx", HERE / "digits_test.npz"
-    options = make_options(HERE / "digits_calibration.npz", "mse", "int8")
+    options = Options(data=HERE / "digits_calibration.npz")
     with progress("quantising, generating C", None) as bar:
         scores = evaluate_model(model, test, options)
-        compiled = compile_here(model, out / "library", board_name, None, options)
+        compiled = compile_sized(model, board.core, out / "library", None, options, board_name)
         bar.describe("counting instructions on the simulated core")
         compiled, cycles, _ = with_instructions(compiled, board.core)
         bar.describe(f"building firmware for {board.title} with PlatformIO")
