@@ -248,3 +248,9 @@ def interpolation_nodes(values: NDArray[np.object_], low: int, high: int, half_e
         error = (nodes[:-1] + nodes[1:]) / 2 - middles
         shifted = np.concatenate([nodes[:-1] - error / 2, nodes[-1:]])
     return np.asarray(np.clip(round_precise(shifted, half_even), low, high), np.int64)
+
+
+def round_away(value: NDArray[Any]) -> NDArray[np.float64]:
+    """To the nearest integer, halves away from zero, as C does."""
+    exact = value.astype(np.float64)
+    return np.copysign(np.floor(np.abs(exact) + 0.5), exact)

@@ -18,6 +18,7 @@ from intaglio.quantizer.frontends.tflite_options import (
 )
 from intaglio.quantizer.frontends.tflite_values import Array, Builder, Translator, dequantised
 from intaglio.quantizer.ir import DType
+from intaglio.quantizer.realmath import round_away
 
 
 def _binary(op: str, kind: Any) -> Translator:
@@ -93,8 +94,7 @@ def _quantize(b: Builder) -> None:
     value, q = b.constant(source), target.quantisation
     if b.type(source).dtype.is_float and value is not None and q is not None and len(q.scale) == 1:
         limits = np.iinfo(target.type)
-        quotient = value / np.float32(q.scale[0])
-        rounded = np.copysign(np.floor(np.abs(quotient) + 0.5), quotient) + q.zero_point[0]
+        rounded = round_away(value / np.float32(q.scale[0])) + q.zero_point[0]
         b.fold(b.output(), np.clip(rounded, limits.min, limits.max).astype(target.type))
         return
     _unary("Quantize")(b)

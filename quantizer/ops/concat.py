@@ -16,6 +16,7 @@ from intaglio.quantizer.ops import accumulate as acc
 from intaglio.quantizer.ops.base import Context, limit, register
 from intaglio.quantizer.ops.build import quantised, single
 from intaglio.quantizer.ops.movement import Array, MoveOperator, Moves, Pairs
+from intaglio.quantizer.realmath import round_away
 from intaglio.quantizer.requant import Interval, product_scale
 
 
@@ -71,12 +72,10 @@ class Concat(MoveOperator[ConcatAttrs]):
             ratio = product_scale((kind.scale,), (out.scale,))
             definition = AffineMap(ratio, out.zero_point, out.dtype.low, out.dtype.high, acc.rounding(contract))
             return definition.apply(values - kind.zero_point)
-        # LiteRT computes in binary32 (`concatenation.h`, ConcatenationWithScaling), halves away from zero; the sum
-        # with 1/2 is exact in binary64.
+        # LiteRT computes in binary32 (`concatenation.h`, ConcatenationWithScaling), halves away from zero.
         scale = np.float32(kind.scale) * (np.float32(1) / np.float32(out.scale))
         real = values.astype(np.float32) * scale + np.float32(-kind.zero_point) * scale
-        rounded = np.copysign(np.floor(np.abs(real.astype(np.float64)) + 0.5), real)
-        return fp.saturate(rounded.astype(np.int64) + out.zero_point, 0, 255)
+        return fp.saturate(round_away(real).astype(np.int64) + out.zero_point, 0, 255)
 
     def _tables(self, ctx: Context) -> tuple[Ints | None, ...]:
         return tuple(None if t is None else self._table(t, ctx.output, ctx.contract) for t in ctx.inputs)

@@ -7,7 +7,8 @@ from typing import Any
 
 from intaglio.quantizer.ir import Attrs, Contract, QParams
 from intaglio.quantizer.ops.base import Context, limit, register
-from intaglio.quantizer.ops.lookup import ANY_TYPE, Logistic16, Params, UnaryOperator, litert_unit
+from intaglio.quantizer.ops.lookup import ANY_TYPE, Params, UnaryOperator, litert_unit
+from intaglio.quantizer.ops.lookup16 import Logistic16
 from intaglio.quantizer.realmath import Arithmetic
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from intaglio.quantizer import fixedpoint as fp
 from intaglio.quantizer.fixedpoint import Ints
 from intaglio.quantizer.ir import DType
-from intaglio.quantizer.ops.lookup import Interpolated, litert_nodes
+from intaglio.quantizer.ops.lookup16 import Interpolated, litert_nodes
 
 LARGEST_SHIFT = 14
 """Differences have 16 bits; shifted further to the left they would leave int32."""
