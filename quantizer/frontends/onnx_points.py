@@ -8,26 +8,38 @@ import numpy as np
 
 from intaglio.quantizer.frontends.onnx_layers import Attributes, Translator
 from intaglio.quantizer.frontends.onnx_shapes import binary
-from intaglio.quantizer.frontends.onnx_values import Builder, Layout, stored_axis
-from intaglio.quantizer.ir import Attrs
+from intaglio.quantizer.frontends.onnx_values import Builder, Constant, Layout, stored_axis
+from intaglio.quantizer.ir import Attrs, DType, TensorType
 from intaglio.quantizer.ops.abs import AbsAttrs
 from intaglio.quantizer.ops.add import AddAttrs
+from intaglio.quantizer.ops.cast import CastAttrs
+from intaglio.quantizer.ops.ceil import CeilAttrs
 from intaglio.quantizer.ops.clip import ClipAttrs
+from intaglio.quantizer.ops.cos import CosAttrs
 from intaglio.quantizer.ops.div import DivAttrs
 from intaglio.quantizer.ops.elu import EluAttrs
+from intaglio.quantizer.ops.erf import ErfAttrs
 from intaglio.quantizer.ops.exp import ExpAttrs
+from intaglio.quantizer.ops.floor import FloorAttrs
 from intaglio.quantizer.ops.gelu import GeluAttrs
 from intaglio.quantizer.ops.hard_sigmoid import HardSigmoidAttrs
 from intaglio.quantizer.ops.hard_swish import HardSwishAttrs
 from intaglio.quantizer.ops.leaky_relu import LeakyReluAttrs
+from intaglio.quantizer.ops.log import LogAttrs
 from intaglio.quantizer.ops.log_softmax import LogSoftmaxAttrs
 from intaglio.quantizer.ops.maximum import MaximumAttrs
 from intaglio.quantizer.ops.minimum import MinimumAttrs
+from intaglio.quantizer.ops.mish import MishAttrs
 from intaglio.quantizer.ops.mul import MulAttrs
 from intaglio.quantizer.ops.neg import NegAttrs
 from intaglio.quantizer.ops.p_relu import PReluAttrs
+from intaglio.quantizer.ops.reciprocal import ReciprocalAttrs
+from intaglio.quantizer.ops.round import RoundAttrs
 from intaglio.quantizer.ops.sigmoid import SigmoidAttrs
+from intaglio.quantizer.ops.silu import SiluAttrs
+from intaglio.quantizer.ops.sin import SinAttrs
 from intaglio.quantizer.ops.softmax import SoftmaxAttrs
+from intaglio.quantizer.ops.softplus import SoftplusAttrs
 from intaglio.quantizer.ops.sqrt import SqrtAttrs
 from intaglio.quantizer.ops.sub import SubAttrs
 from intaglio.quantizer.ops.tanh import TanhAttrs
@@ -95,8 +107,50 @@ def softmax(op: str, attrs: Callable[[int], Attrs], opset: int) -> Translator:
 
 
 def identity(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
-    """Identity, Dropout at inference, Cast between types that the quantiser replaces anyway."""
+    """Identity, Dropout at inference, Cast among reals."""
     b.values[outs[0]] = b.value(ins[0])
+
+
+def cast(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
+    """Among reals it says nothing, the quantiser choosing the type; among integers it is ours."""
+    from onnx import helper
+
+    value = b.value(ins[0])
+    known = b.types[value.tensor]
+    target = helper.tensor_dtype_to_np_dtype(int(a["to"]))
+    if known.dtype.is_float and target.kind == "f":
+        identity(b, ins, outs, a)
+        return
+    if known.dtype.is_float or target.kind not in "iub" or known.qparams is not None:
+        raise b.fail(f"casts {known.dtype} to {target} at run time", "let the model take and give reals or integers")
+    kind = TensorType(DType(str(target)), ())
+    b.set_like(outs[0], b.emit("Cast", CastAttrs(), [value.tensor], outs[0], kind)[0], value)
+
+
+def mean(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
+    """The mean of several values: their sum times a constant."""
+    total, factor = f"{outs[0]}/sum", f"{outs[0]}/factor"
+    POINTS["Sum"](b, ins, [total], {})
+    b.constants[factor] = Constant(np.array(1 / len(ins), np.float32))
+    POINTS["Mul"](b, [total, factor], outs, {})
+
+
+def selu(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
+    """gamma * Elu(x)."""
+    value = b.value(ins[0])
+    alpha, gamma = float(a.get("alpha", 1.6732631921768188)), float(a.get("gamma", 1.0507010221481323))
+    inner, factor = f"{outs[0]}/elu", f"{outs[0]}/gamma"
+    b.set_like(inner, b.emit("Elu", EluAttrs(alpha), [value.tensor], inner)[0], value)
+    b.constants[factor] = Constant(np.array(gamma, np.float32))
+    POINTS["Mul"](b, [inner, factor], outs, {})
+
+
+def swish(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
+    """x * sigmoid(alpha * x)."""
+    if float(a.get("alpha", 1.0)) != 1:
+        raise b.fail(f"alpha {a['alpha']}", "only 1 is supported")
+    value = b.value(ins[0])
+    b.set_like(outs[0], b.emit("Silu", SiluAttrs(), [value.tensor], outs[0])[0], value)
 
 
 def power(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
@@ -134,6 +188,20 @@ POINTS: dict[str, Translator] = {
     "Sqrt": unary("Sqrt", lambda b, ins, a: SqrtAttrs()),
     "Abs": unary("Abs", lambda b, ins, a: AbsAttrs()),
     "Neg": unary("Neg", lambda b, ins, a: NegAttrs()),
+    "Log": unary("Log", lambda b, ins, a: LogAttrs()),
+    "Reciprocal": unary("Reciprocal", lambda b, ins, a: ReciprocalAttrs()),
+    "Erf": unary("Erf", lambda b, ins, a: ErfAttrs()),
+    "Sin": unary("Sin", lambda b, ins, a: SinAttrs()),
+    "Cos": unary("Cos", lambda b, ins, a: CosAttrs()),
+    "Softplus": unary("Softplus", lambda b, ins, a: SoftplusAttrs()),
+    "Mish": unary("Mish", lambda b, ins, a: MishAttrs()),
+    "Floor": unary("Floor", lambda b, ins, a: FloorAttrs()),
+    "Ceil": unary("Ceil", lambda b, ins, a: CeilAttrs()),
+    "Round": unary("Round", lambda b, ins, a: RoundAttrs()),
+    "Swish": swish,
+    "Selu": selu,
+    "Mean": mean,
+    "Cast": cast,
     "Identity": identity,
     "Dropout": identity,
 }

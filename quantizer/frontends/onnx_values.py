@@ -70,6 +70,7 @@ class Builder:
     Attributes:
         where: the file, for messages.
         values, constants: of ONNX names.
+        folded: elements that nodes of constants have made so far.
     """
 
     where: str
@@ -81,10 +82,12 @@ class Builder:
     inputs: list[str] = field(default_factory=list)
     source: str = ""
     node_name: str = ""
+    folded: int = 0
 
     def fail(self, what: str, hint: str) -> UnsupportedError:
         """An error at the node that is being translated."""
-        return UnsupportedError(f"{self.where}: {self.source}", what, hint)
+        name = f" '{self.node_name}'" if self.node_name else ""
+        return UnsupportedError(f"{self.where}: {self.source}{name}", what, hint)
 
     def value(self, name: str) -> Value:
         """A computed value; a constant becomes one in plain layout."""
