@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -60,11 +60,12 @@ class Evaluator:
             for name, v in self.graph.variables.items()
         }
 
-    def run(self, inputs: Sequence[NDArray[Any]]) -> Values:
+    def run(self, inputs: Sequence[NDArray[Any]], instead: Mapping[str, NDArray[Any]] | None = None) -> Values:
         """Evaluate one sample.
 
         Args:
             inputs: one per graph input, of its shape; integers, or reals in mode REAL.
+            instead: by tensor, what its readers are given in place of what was computed for it.
 
         Returns:
             Every tensor by name: int64, or float64 in mode REAL.
@@ -76,6 +77,7 @@ class Evaluator:
         if len(inputs) != len(graph.inputs):
             raise GraphError(graph.name, f"{len(inputs)} inputs given", f"give {len(graph.inputs)}")
         values: Values = dict(self._constants)
+        instead = instead or {}
         for name, value in zip(graph.inputs, inputs, strict=True):
             shape = graph.types[name].shape
             if value.size != graph.types[name].elements:
@@ -83,7 +85,7 @@ class Evaluator:
             values[name] = np.asarray(value).reshape(shape).astype(np.float64 if self.mode is Mode.REAL else np.int64)
         for op, ctx in self._steps:
             node = ctx.node
-            operands = [values[name] if name else None for name in node.inputs]
+            operands = [instead.get(name, values[name]) if name else None for name in node.inputs]
             variable = getattr(node.attrs, "variable", None)
             if variable is not None:
                 # Variables are the evaluator's: operators stay pure.

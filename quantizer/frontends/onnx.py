@@ -60,6 +60,18 @@ def read(data: bytes, where: str, name: str) -> Graph:
         UnsupportedError: an operator, type or shape outside the limits; names the node.
         IntaglioError: the `onnx` package is missing.
     """
+    builder, outputs = translate(data, where)
+    return settle_quantised(builder.graph(name, outputs).pruned(), where)
+
+
+def translate(data: bytes, where: str) -> tuple[Builder, list[str]]:
+    """Translate an ONNX model, marks of quantisation included.
+
+    Args, Raises: as `read`.
+
+    Returns:
+        What was built, with the tensor and the layout of every ONNX value; the tensors of the graph's outputs.
+    """
     try:
         import onnx
         import onnx.shape_inference
@@ -76,9 +88,7 @@ def read(data: bytes, where: str, name: str) -> Graph:
     _inputs(builder, model.graph)
     for index, node in enumerate(model.graph.node):
         _node(builder, table, model, index, node, onnx)
-    outputs = [_output(builder, output.name) for output in model.graph.output]
-    graph = builder.graph(name, outputs).pruned()
-    return settle_quantised(graph, where)
+    return builder, [_output(builder, output.name) for output in model.graph.output]
 
 
 def translators(opset: int) -> dict[str, Translator]:
