@@ -6,29 +6,23 @@ and zero point come with `Client.models` for whoever wants real values.
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from intaglio.host import protocol
 from intaglio.host.framing import CRC_BYTES, DELIMITER, encoded_bytes
-from intaglio.host.protocol import Reason
+from intaglio.host.ring import CaptureRing
 from intaglio.host.schema import Message, MessageError, load_schema
-from intaglio.host.session import EventMessage, RefusedError, Session, SilentError
-from intaglio.host.store import Record, TensorMeta
+from intaglio.host.session import EventMessage, Session, SilentError
+from intaglio.host.tensors import DTYPES, TensorMeta, split, to_array, to_bytes
 from intaglio.host.transport import Transport, open_transport
 from intaglio.quantizer.errors import UsageError
 
 if TYPE_CHECKING:
-    from intaglio.host.store import Store
-
-DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool")  # enum intaglio_dtype
+    import numpy.typing as npt
 
 _PREDICT_OVERHEAD = 40  # most bytes of a predict message beside its data: header, CRC, keys and integers
 _FRAME_LEAST = 264  # as the agent asserts
@@ -94,6 +88,7 @@ class Client:
 
     Attributes:
         hello: what the device says of itself.
+        ring: its captured predictions.
         events, listen, request: those of `session.Session`.
 
     Raises:
@@ -118,6 +113,7 @@ class Client:
         self._seconds: dict[int, float] = {}  # that the last prediction of each model took
         try:
             self.hello = self._greet()
+            self.ring = CaptureRing(self._session, self.hello, self.describe)
             self.set_time()
         except BaseException:
             self.close()
@@ -183,12 +179,12 @@ class Client:
         if facts["dtype"] >= len(DTYPES):
             raise self._session.error(f"tensor {facts['name']} has dtype {facts['dtype']}", "update intaglio")
         dtype, shape = DTYPES[facts["dtype"]], tuple(facts["shape"])
-        if any(extent < 1 for extent in shape) or facts["size"] != _nbytes(dtype, shape):
+        meta = TensorMeta(facts["name"], dtype, shape, facts["scale"], facts["zero"], facts["size"])
+        if not meta.consistent:
             raise self._session.error(
-                f"tensor {facts['name']}: {facts['size']} bytes are not {dtype}{list(shape)}",
-                "build the firmware again",
+                f"tensor {meta.name}: {meta.nbytes} bytes are not {dtype}{list(shape)}", "build the firmware again"
             )
-        return TensorMeta(facts["name"], dtype, shape, facts["scale"], facts["zero"], facts["size"])
+        return meta
 
     # -- predictions
 
@@ -242,7 +238,7 @@ class Client:
                 raise self._session.error("leaves a gap in the outputs", "try again")
             data += more["data"]
         return Prediction(
-            outputs=_to_arrays(chosen.outputs, bytes(data)),
+            outputs=[to_array(meta, piece) for meta, piece in split(chosen.outputs, bytes(data))],
             us=answer["us"],
             cycles=answer["cycles"],
             record=answer["record"] if answer["captured"] else None,
@@ -254,104 +250,6 @@ class Client:
         while encoded_bytes(message - CRC_BYTES) + len(DELIMITER) > self.hello.window:
             message -= 1
         return message - _PREDICT_OVERHEAD
-
-    # -- captured records
-
-    def capture_status(self) -> Message:
-        """State of the ring: the fields of capture-status in `protocol.cddl`."""
-        return self.request(protocol.CAPTURE_STATUS, {})
-
-    def records(self) -> Iterator[Record]:
-        """The records in the device's ring, oldest first; they stay there until `acknowledge`."""
-        clock = self.request(protocol.TIME_GET, {})
-        epoch = clock["wall"] - clock["up"] if clock["wall"] else None
-        sequence = 0
-        while (found := self._read_record(sequence)) is not None:
-            head, data = found
-            yield self._record(head, data, epoch)
-            sequence = head["seq"] + 1
-
-    def acknowledge(self, sequence: int) -> int:
-        """Frees the records up to `sequence` in the device. Call it when they are durable, not before.
-
-        Returns: the records left in the ring.
-        """
-        try:
-            answer = self.request(protocol.CAPTURE_ACK, {"boot": int(self.hello.boot, 16), "seq": sequence})
-        except RefusedError as refusal:
-            if refusal.reason is Reason.OTHER_BOOT:
-                raise self._session.restarted() from None
-            raise
-        pending: int = answer["pending"]
-        return pending
-
-    def drain(self, store: Store, batch: int = 16) -> int:
-        """Moves the records of the ring into a store; acknowledges what the store has made durable.
-
-        Returns: the records that were new to the store.
-
-        Raises:
-            StoreError: the store cannot be written; what was not stored stays in the device.
-        """
-        new = 0
-        waiting: list[Record] = []
-        for record in self.records():
-            waiting.append(record)
-            if len(waiting) == batch:
-                new += self._keep(store, waiting)
-                waiting = []
-        return new + self._keep(store, waiting)
-
-    def _keep(self, store: Store, records: list[Record]) -> int:
-        if not records:
-            return 0
-        new = store.add(records)
-        self.acknowledge(records[-1].sequence)
-        return new
-
-    def _read_record(self, sequence: int) -> tuple[Message, bytes] | None:
-        """The oldest record from `sequence` on; another one when the device drops that while it is read."""
-        data = bytearray()
-        while True:
-            try:
-                part = self.request(protocol.CAPTURE_DATA, {"least": sequence, "off": len(data)})
-            except RefusedError as refusal:
-                if refusal.reason is Reason.OTHER_BOOT:
-                    raise self._session.restarted() from None
-                if refusal.reason is not Reason.NOT_FOUND:
-                    raise
-                if not data:
-                    return None
-                data.clear()
-                continue
-            if f"{part['boot']:016x}" != self.hello.boot:
-                raise self._session.restarted()
-            sequence = part["seq"]
-            if part["off"] != len(data) or (not part["data"] and len(data) < part["total"]):
-                raise self._session.error(f"leaves a gap in record {sequence}", "try again")
-            data += part["data"]
-            if len(data) >= part["total"]:
-                return part, bytes(data)
-
-    def _record(self, head: Message, data: bytes, epoch: int | None) -> Record:
-        model = self.describe(head["model"])
-        size = sum(tensor.nbytes for tensor in model.inputs)
-        if len(data) != size + sum(tensor.nbytes for tensor in model.outputs):
-            raise self._session.error(f"record {head['seq']} has {len(data)} bytes", "build the firmware again")
-        return Record(
-            device=self.hello.device,
-            boot=self.hello.boot,
-            sequence=head["seq"],
-            model=model.name,
-            digest=model.digest,
-            time_us=None if epoch is None else epoch + head["up"],
-            up_us=head["up"],
-            cycles=head["cycles"],
-            input_tensors=model.inputs,
-            output_tensors=model.outputs,
-            inputs=data[:size],
-            outputs=data[size:],
-        )
 
     # -- the device
 
@@ -415,14 +313,6 @@ class Client:
         )
 
 
-def _nbytes(dtype: str, shape: tuple[int, ...]) -> int:
-    return math.prod(shape) * np.dtype(dtype).itemsize
-
-
-def _little(dtype: str) -> np.dtype[Any]:
-    return np.dtype(dtype).newbyteorder("<")
-
-
 def _to_stream(model: Model, inputs: Sequence[npt.NDArray[Any]]) -> bytes:
     if len(inputs) != len(model.inputs):
         raise UsageError(
@@ -430,21 +320,11 @@ def _to_stream(model: Model, inputs: Sequence[npt.NDArray[Any]]) -> bytes:
         )
     stream = bytearray()
     for meta, array in zip(model.inputs, inputs, strict=True):
-        if array.dtype != np.dtype(meta.dtype) or array.shape != meta.shape:
+        if array.dtype != meta.dtype or array.shape != meta.shape:
             raise UsageError(
                 f"model {model.name}, input {meta.name}",
                 f"{array.dtype}{list(array.shape)} given",
                 f"it takes {meta.dtype}{list(meta.shape)}",
             )
-        stream += array.astype(_little(meta.dtype)).tobytes()
+        stream += to_bytes(meta, array)
     return bytes(stream)
-
-
-def _to_arrays(tensors: Sequence[TensorMeta], data: bytes) -> list[npt.NDArray[Any]]:
-    arrays: list[npt.NDArray[Any]] = []
-    offset = 0
-    for meta in tensors:
-        values = np.frombuffer(data[offset : offset + meta.nbytes], _little(meta.dtype))
-        arrays.append(values.astype(meta.dtype).reshape(meta.shape))
-        offset += meta.nbytes
-    return arrays

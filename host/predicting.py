@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.host.client import Client, Model, Prediction
-from intaglio.host.store import Store, TensorMeta
+from intaglio.host.store import Store
+from intaglio.host.tensors import TensorMeta
 from intaglio.quantizer.errors import CalibrationError
 
 Array = NDArray[Any]
@@ -77,6 +78,6 @@ def predict_all(
     with Store(store) as kept:
         for sample in samples:
             results.append(client.predict(model.index, sample, capture))
-            client.drain(kept)
+            client.ring.drain(kept)
             done()
     return results

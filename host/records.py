@@ -10,12 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from intaglio.host.tensors import DTYPES
 from intaglio.quantizer.errors import ToolError, UsageError
 
 Array = npt.NDArray[np.generic]
-
-# In the order of `enum intaglio_dtype`.
-DTYPES = tuple(np.dtype(name) for name in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool"))
 
 _TENSOR, _TRACE, _OUTPUT, _DONE, _OVERRUN, _MISMATCH, _FAULT = range(1, 8)
 
@@ -69,14 +67,14 @@ def pack(inputs: Sequence[Sequence[Array]], *, reset_each: bool) -> bytes:
     parts = [struct.pack("<II", len(inputs), int(reset_each))]
     for index, sample in enumerate(inputs):
         for array in sample:
-            if array.dtype not in DTYPES:
+            if array.dtype.name not in DTYPES:
                 raise UsageError(
                     f"sample {index}",
                     f"dtype {array.dtype} is not one of a generated library's",
                     "pass the integers of the model's input",
                 )
             data = np.ascontiguousarray(array).tobytes()
-            parts += [struct.pack("<II", DTYPES.index(array.dtype), len(data)), data]
+            parts += [struct.pack("<II", DTYPES.index(array.dtype.name), len(data)), data]
     return b"".join(parts)
 
 
@@ -103,7 +101,7 @@ def parse(data: bytes, where: str, expected: int) -> Run:
         if kind == _TENSOR:
             dtype, total, rank = struct.unpack_from("<III", body)
             shape = struct.unpack_from(f"<{rank}i", body, 12)
-            (run.outputs if a else run.inputs).append(TensorInfo(DTYPES[dtype], shape, total))
+            (run.outputs if a else run.inputs).append(TensorInfo(np.dtype(DTYPES[dtype]), shape, total))
         elif kind == _TRACE:
             sample.traces.append(Trace(a, b, body))
         elif kind == _OUTPUT:

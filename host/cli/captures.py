@@ -52,11 +52,11 @@ def capture_command(
         if store is not None:
             end = time.monotonic() + seconds
             with Store(store) as kept, progress("capturing", None):
-                moved = client.drain(kept)
+                moved = client.ring.drain(kept)
                 while time.monotonic() < end:
                     client.listen(0.5)
-                    moved += client.drain(kept)
-        status, config = client.capture_status(), client.config()
+                    moved += client.ring.drain(kept)
+        status, config = client.ring.status(), client.config()
     if json:
         print_json({"moved": moved, "status": status, "config": config})
         return
@@ -86,7 +86,7 @@ def export_command(
 
     Example: `intaglio captures export captures.db captures.jsonl`
     """
-    from intaglio.host.store import export
+    from intaglio.host.export import export
 
     count = export(_open(store).query(), out)
     typer.echo(f"{count} records written to {out}")

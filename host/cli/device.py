@@ -12,7 +12,7 @@ from intaglio.host.cli.output import print_json, progress, table
 
 if TYPE_CHECKING:
     from intaglio.host.client import Model
-    from intaglio.host.store import TensorMeta
+    from intaglio.host.tensors import TensorMeta
 
 Port = Annotated[str, typer.Option("--port", help="/dev/tty..., COM3, socket://host:port or sim:BOARD.")]
 Baud = Annotated[int, typer.Option("--baud", min=1200, help="Bits per second of a serial port.")]

@@ -154,7 +154,7 @@ def test_a_reset_begins_another_boot(name: str, build: Build) -> None:
             before = client.hello.boot
             assert [event.name for event in client.events] == ["boot event"]
             client.predict(0, [sample(0)], capture=True)
-            assert client.capture_status()["pending"] == 1
+            assert client.ring.status()["pending"] == 1
             simulation.reset()
             with pytest.raises(RestartedError, match="the device restarted meanwhile"):
                 for _ in range(50):
@@ -163,7 +163,7 @@ def test_a_reset_begins_another_boot(name: str, build: Build) -> None:
         with contextlib.closing(Client(Unclosed(line), tries=30)) as client:
             assert client.hello.boot != before
             assert client.heartbeat()["faults"] == 0
-            assert client.capture_status()["pending"] == 0
+            assert client.ring.status()["pending"] == 0
 
 
 @pytest.mark.parametrize("name", ["microbit", "mps2_an385", "netduinoplus2", "mps3_an547"])

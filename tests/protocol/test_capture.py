@@ -37,7 +37,7 @@ def test_a_record_is_what_went_in_and_came_out(board: MockBoard, tmp_path: Path)
         done = client.predict("mix", [a, b], capture=True)
         client.predict("mix", [a, b])
         assert done.record == 0
-        assert client.drain(store) == 1
+        assert client.ring.drain(store) == 1
         (record,) = store.query()
         assert record.inputs == a.tobytes() + b.tobytes()
         assert record.outputs == done.outputs[0].tobytes() + done.outputs[1].tobytes()
@@ -45,14 +45,14 @@ def test_a_record_is_what_went_in_and_came_out(board: MockBoard, tmp_path: Path)
         assert (record.model, record.digest, record.cycles) == ("mix", "1122" + "00" * 30, done.cycles)
         assert record.time_us is not None
         assert before <= record.time_us <= client.heartbeat()["wall"]
-        assert client.capture_status() == {"pending": 0, "used": 0, "dropped": 0, "next": 1}
+        assert client.ring.status() == {"pending": 0, "used": 0, "dropped": 0, "next": 1}
 
 
 def test_a_record_beyond_a_frame_and_around_the_end_of_the_ring(board: MockBoard, tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     with Client(board.transport()) as client, Store(tmp_path / "s.db") as store:
         count(client, RING // COUNT_RECORD - 9)
-        client.drain(store)
+        client.ring.drain(store)
         a = rng.integers(-128, 128, 4).astype(np.int8)
         expected = []
         for _ in range(200):
@@ -60,8 +60,8 @@ def test_a_record_beyond_a_frame_and_around_the_end_of_the_ring(board: MockBoard
             done = client.predict("mix", [a, b], capture=True)
             expected.append((done.record, a.tobytes() + b.tobytes(), b"".join(o.tobytes() for o in done.outputs)))
             if len(expected) % 30 == 0:
-                client.drain(store, batch=7)
-        client.drain(store)
+                client.ring.drain(store, batch=7)
+        client.ring.drain(store)
         found = [(r.sequence, r.inputs, r.outputs) for r in store.query(digest="1122" + "00" * 30)]
         assert found == expected
 
@@ -71,7 +71,7 @@ def test_a_record_larger_than_the_ring_counts_as_dropped(board: MockBoard) -> No
         count(client, 2)
         done = client.predict("wide", [np.zeros((30, 40, 1), np.uint8)], capture=True)
         assert done.record is None
-        assert client.capture_status() == {"pending": 2, "used": 2 * COUNT_RECORD, "dropped": 1, "next": 3}
+        assert client.ring.status() == {"pending": 2, "used": 2 * COUNT_RECORD, "dropped": 1, "next": 3}
 
 
 @pytest.mark.parametrize("policy", [0, 1])
@@ -80,11 +80,11 @@ def test_a_full_ring_drops_by_policy(board: MockBoard, policy: int) -> None:
     with Client(board.transport()) as client:
         client.configure(policy=policy)
         numbers = count(client, room + 5)
-        kept = [record.sequence for record in client.records()]
+        kept = [record.sequence for record in client.ring.records()]
         assert kept == list(range(5, room + 5) if policy == 0 else range(room))
         assert numbers == (list(range(room + 5)) if policy == 0 else [*range(room), *[None] * 5])
         assert client.heartbeat()["dropped"] == 5
-        assert client.capture_status()["next"] == room + 5
+        assert client.ring.status()["next"] == room + 5
 
 
 def test_one_of_every_n_is_sampled(board: MockBoard) -> None:
@@ -101,12 +101,12 @@ def test_one_of_every_n_is_sampled(board: MockBoard) -> None:
 def test_records_stay_until_acknowledged(board: MockBoard, tmp_path: Path) -> None:
     with Client(board.transport()) as client:
         count(client, 5)
-        assert [r.sequence for r in client.records()] == [0, 1, 2, 3, 4]
+        assert [r.sequence for r in client.ring.records()] == [0, 1, 2, 3, 4]
     with Client(board.transport()) as client:
-        assert [r.sequence for r in client.records()] == [0, 1, 2, 3, 4]
-        assert client.acknowledge(2) == 2
-        assert [r.sequence for r in client.records()] == [3, 4]
-        assert client.acknowledge(2) == 2
+        assert [r.sequence for r in client.ring.records()] == [0, 1, 2, 3, 4]
+        assert client.ring.acknowledge(2) == 2
+        assert [r.sequence for r in client.ring.records()] == [3, 4]
+        assert client.ring.acknowledge(2) == 2
 
 
 def test_an_acknowledgement_for_another_boot_frees_nothing(board: MockBoard) -> None:
@@ -119,7 +119,7 @@ def test_an_acknowledgement_for_another_boot_frees_nothing(board: MockBoard) -> 
         with pytest.raises(RefusedError) as refusal:
             client.request(protocol.CAPTURE_ACK, {"boot": int(stale, 16), "seq": 0})
         assert refusal.value.reason is Reason.OTHER_BOOT
-        assert client.capture_status()["pending"] == 1
+        assert client.ring.status()["pending"] == 1
 
 
 def test_records_of_a_boot_that_went_unnoticed_are_not_taken_for_those_of_the_last(
@@ -128,7 +128,7 @@ def test_records_of_a_boot_that_went_unnoticed_are_not_taken_for_those_of_the_la
     """The boot event is lost, and the ring of the new boot has records with the numbers of the old one's."""
     with Client(board.transport()) as client, Store(tmp_path / "s.db") as store:
         count(client, 2)
-        client.drain(store)
+        client.ring.drain(store)
         board.reboot()
         time.sleep(0.1)
         while select.select([board.host], [], [], 0.05)[0]:
@@ -139,14 +139,14 @@ def test_records_of_a_boot_that_went_unnoticed_are_not_taken_for_those_of_the_la
             response="predict-response",
         )
         with pytest.raises(RestartedError):
-            client.drain(store)
+            client.ring.drain(store)
         with pytest.raises(RestartedError):
-            client.acknowledge(0)
+            client.ring.acknowledge(0)
         with Client(board.transport()) as other:
-            assert other.drain(store) == 1
+            assert other.ring.drain(store) == 1
         with pytest.raises(RestartedError):  # another host has said hello meanwhile
             count(client, 1)
-            client.drain(store)
+            client.ring.drain(store)
         assert store.count() == 3
 
 
@@ -157,14 +157,14 @@ def test_nothing_is_acknowledged_that_the_store_refused(board: MockBoard, tmp_pa
         with pytest.raises(StoreError, match=r"s\.db: database or disk is full; free some space"):
             for _ in range(50):
                 count(client, 10)
-                client.drain(store)
+                client.ring.drain(store)
         kept = store.count()
-        pending = [r.sequence for r in client.records()]
+        pending = [r.sequence for r in client.ring.records()]
         assert [r.sequence for r in store.query()] == list(range(kept))
         assert pending[0] <= kept
         assert client.heartbeat()["dropped"] == 0
         store._db.execute("PRAGMA max_page_count=1000000")
-        client.drain(store)
+        client.ring.drain(store)
         assert [r.sequence for r in store.query()] == list(range(pending[-1] + 1))
 
 
@@ -173,7 +173,7 @@ def test_boots_are_told_apart(board: MockBoard, tmp_path: Path) -> None:
         for _ in range(3):
             with Client(board.transport()) as client:
                 count(client, 2)
-                assert client.drain(store) == 2
+                assert client.ring.drain(store) == 2
             board.reboot()
         assert store.count() == 6
         assert len({record.boot for record in store.query()}) == 3
@@ -192,7 +192,7 @@ def test_a_host_killed_at_any_moment_loses_nothing_and_stores_nothing_twice(boar
                     os.write(starts, b"!")
                     while True:
                         count(client, rng.randrange(1, 8))
-                        client.drain(store, batch=3)
+                        client.ring.drain(store, batch=3)
             finally:
                 os._exit(1)
         # However slow the machine is, the moment lies in the work, not before it.
@@ -203,8 +203,8 @@ def test_a_host_killed_at_any_moment_loses_nothing_and_stores_nothing_twice(boar
         os.kill(pid, signal.SIGKILL)
         assert os.waitpid(pid, 0)[1] == signal.SIGKILL
     with Client(board.transport()) as client, Store(path) as store:
-        client.drain(store)
-        status = client.capture_status()
+        client.ring.drain(store)
+        status = client.ring.status()
         assert (status["pending"], status["dropped"]) == (0, 0)
         assert status["next"] > 40
         found = [(record.sequence, *struct.unpack("<i", record.outputs)) for record in store.query()]

@@ -10,11 +10,12 @@ import sys
 from agent_bench import AGENT, ROOT, abi_template
 
 from intaglio.host import protocol
-from intaglio.host.client import _PREDICT_OVERHEAD, DTYPES
+from intaglio.host.client import _PREDICT_OVERHEAD
 from intaglio.host.codecgen import map_names
 from intaglio.host.framing import CRC_BYTES
 from intaglio.host.protocol import COMMANDS, EVENTS, REASONS, Reason
 from intaglio.host.schema import load_schema
+from intaglio.host.tensors import DTYPES
 
 
 def test_abi_is_that_of_the_header() -> None:

@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intaglio.host.store import Record, Store, TensorMeta, export
+from intaglio.host.export import export
+from intaglio.host.store import Record, Store
+from intaglio.host.tensors import TensorMeta
 from intaglio.quantizer.errors import StoreError, UsageError
 
 INPUTS = (

@@ -21,12 +21,13 @@ from intaglio.host.build import build_firmware
 from intaglio.host.cli.compiling import print_facts
 from intaglio.host.cli.output import progress, table
 from intaglio.host.client import Client
+from intaglio.host.export import export
 from intaglio.host.predicting import predict_all
 from intaglio.host.reporting import with_instructions
 from intaglio.host.samples import load_samples
 from intaglio.host.simulate import Simulation
 from intaglio.host.sizing import compile_sized
-from intaglio.host.store import Store, export
+from intaglio.host.store import Store
 from intaglio.quantizer.errors import IntaglioError
 from intaglio.quantizer.evaluate import evaluate_model
 from intaglio.quantizer.pipeline import Options
