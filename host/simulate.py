@@ -157,15 +157,20 @@ class Simulation:
 
     def reset(self) -> None:
         """Reset the board as its reset line would; flash keeps what it holds."""
-        assert self._folder is not None
-        with Monitor(Path(self._folder.name) / "qmp", self._alive) as qmp:
-            qmp.command("system_reset")
+        self._command("system_reset")
+
+    def pause(self) -> None:
+        """Stop the board's clock; its serial line goes on taking bytes until its FIFO is full."""
+        self._command("stop")
 
     def resume(self) -> None:
-        """Let a board run that was started paused."""
+        """Let a board run that was paused, or started so."""
+        self._command("cont")
+
+    def _command(self, name: str) -> None:
         assert self._folder is not None
         with Monitor(Path(self._folder.name) / "qmp", self._alive) as qmp:
-            qmp.command("cont")
+            qmp.command(name)
 
     def wait(self) -> None:
         """Return when the simulator ends."""

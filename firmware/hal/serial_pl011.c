@@ -17,6 +17,8 @@
 #define FR_RX_EMPTY 0x10u
 #define FR_TX_FULL 0x20u
 #define DR_OVERRUN 0x800u
+#define LCRH_FIFOS 0x10u
+#define LCRH_8_BITS 0x60u
 #define RX_INTERRUPTS 0x50u /* receive level and receive time-out */
 
 /* Divisor in sixty-fourths, rounded. */
@@ -24,11 +26,14 @@
 
 void serial_start(void) {
     CR = 0u;
+    /* Turning the FIFOs off flushes them. Bytes from before a reset would hold the receive FIFO above the
+     * level that interrupts, and no later byte would cross it. */
+    LCRH = LCRH_8_BITS;
+    ICR = 0x7FFu;
     IBRD = DIVISOR / 64u;
     FBRD = DIVISOR % 64u;
-    LCRH = 0x70u; /* 8 bits, FIFOs on */
-    IFLS = 0u;    /* interrupt from an eighth full on */
-    ICR = 0x7FFu;
+    LCRH = LCRH_8_BITS | LCRH_FIFOS;
+    IFLS = 0u; /* interrupt from an eighth full on */
     IMSC = RX_INTERRUPTS;
     CR = 0x301u;
     irq_enable(HAL_SERIAL_IRQ);

@@ -166,6 +166,21 @@ def test_a_reset_begins_another_boot(name: str, build: Build) -> None:
             assert client.ring.status()["pending"] == 0
 
 
+@pytest.mark.parametrize("name", ["microbit", "lm3s6965evb", "netduinoplus2"])
+def test_bytes_from_before_a_reset_do_not_deafen_the_line(name: str, build: Build) -> None:
+    board = load_board(name)
+    with running(board, build(board)) as (simulation, line):
+        with contextlib.closing(Client(Unclosed(line), tries=30)) as client:
+            before = client.hello.boot
+        simulation.pause()
+        line.write(bytes(range(1, 33)))
+        time.sleep(0.3)
+        simulation.reset()
+        simulation.resume()
+        with contextlib.closing(Client(Unclosed(line), tries=30)) as client:
+            assert client.hello.boot != before
+
+
 @pytest.mark.parametrize("name", ["microbit", "mps2_an385", "netduinoplus2", "mps3_an547"])
 def test_a_fault_in_a_model_is_an_event_of_the_next_boot(name: str, build: Build) -> None:
     board = load_board(name)
