@@ -1,9 +1,14 @@
 """Modelled cycles: executed instructions priced by the core's published timing table, at zero wait states.
 
-These are estimates, never mixed with the counted instructions. What the tables leave open is fixed so:
-of a range, the upper end (long multiplication, division); a pipeline refill P, 1 to 3 on the M3 and M4, is 2
-(what DDI 0337E, table 18-1, adds for a branch taken); the multiplier of the M0 and M0+ is the single-cycle
-option; a predicated instruction that is skipped costs what it costs executed.
+These are estimates, never mixed with the counted instructions. The tables are those of Arm's Technical Reference
+Manuals (`TIMINGS` cites the section of each figure). What they leave open is fixed so:
+
+- of a range, the upper end: 12 for a division, 5 for SMULL and 7 for SMLAL on the M3, 2 for MRS and MSR;
+- a pipeline refill P, 1 to 3 on the M3 and M4, is 2 (what DDI 0337E, table 18-1, adds for a branch taken);
+- the multiplier of the M0 and M0+, 1 or 32 cycles, is the single-cycle option;
+- an IT instruction, which may fold into the one before it, costs 1, and a load from the literal pool no more than
+  another one, though it may contend with the fetch;
+- a predicated instruction that is skipped costs what it costs executed.
 
 Arm publishes no table for the M7, M33 and M55: they get the M4's as a stand-in, and the result says so.
 """
@@ -14,7 +19,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,17 +31,21 @@ from intaglio.quantizer.errors import ToolError
 
 @dataclass(frozen=True)
 class Timing:
-    """Cycles by kind of instruction.
+    """Cycles by kind of instruction; the defaults are those of the Cortex-M0.
 
     Attributes:
-        source: the document and table that the numbers are from.
+        source: the document, table and sections that the numbers are from.
         stand_in: the table is another core's, for want of one.
-        load, store: single transfers; `store_imm` for an address without a register offset.
-        overlap: a load or store directly after a load that it does not depend on costs one cycle less.
-        multiple, push, pop_pc: cycles beyond one per register.
-        taken, jump, call, indirect: a conditional branch taken, `B`, `BL`, `BX` and writes to PC.
+        load: LDR and its narrow forms; store: STR with a register offset; store_imm: without one.
+        overlap: a load or store directly after a load that its address does not depend on costs one cycle less.
+        address_stall: cycles more for a load or store whose address is the result of the data-processing
+            instruction directly before it.
+        multiple: LDM, STM, PUSH, POP, LDRD and STRD, beyond one per register; pop_pc: the same when PC is loaded.
+        taken, jump, call: a conditional branch taken (1 when not), `B`, `BL`.
+        indirect: `BX`, `BLX` and data processing that writes PC; table: `TBB` and `TBH`.
+        refill: what loading PC by LDR takes beyond the load.
         mul, mla, mull, mlal, div: 32-bit multiply, accumulate, 64-bit, 64-bit accumulate, divide.
-        system: MRS, MSR and barriers.
+        special, isb, barrier: `MRS` and `MSR`; `ISB`; `DMB` and `DSB`.
         vector: one MVE instruction.
     """
 
@@ -46,52 +55,82 @@ class Timing:
     store: int = 2
     store_imm: int = 2
     overlap: bool = False
+    address_stall: int = 0
     multiple: int = 1
     pop_pc: int = 4
     taken: int = 3
     jump: int = 3
     call: int = 4
     indirect: int = 3
+    table: int = 4
+    refill: int = 2
     mul: int = 1
     mla: int = 1
     mull: int = 1
     mlal: int = 1
-    div: int = 1
-    system: int = 4
+    div: int = 12
+    special: int = 4
+    isb: int = 4
+    barrier: int = 4
     vector: int = 2
 
 
-_M4 = "Cortex-M4 TRM (DDI 0439), table 3-1 and section 3.3.2"
-_ARMV7M = {
-    "store_imm": 1,
-    "overlap": True,
-    "pop_pc": 3,
-    "taken": 3,
-    "jump": 3,
-    "call": 3,
-    "indirect": 3,
-    "div": 12,
-    "system": 2,
-}
+# DDI 0432C, section 3.3, table 3-1: LDR and STR 2; LDM, STM, PUSH and POP 1 + N, POP with PC 4 + N; B<cc> 1 or 3, B 3,
+# BL 4, BX and BLX 3, MOV and ADD to PC 3; MULS 1 or 32; MRS, MSR, ISB, DMB and DSB 4; the rest 1.
+_M0 = Timing("Cortex-M0 TRM (DDI 0432C), section 3.3, table 3-1")
+
+# DDI 0484C, section 3.3, table 3-1: LDR and STR 2 (1 on the single-cycle I/O port); LDM, STM, PUSH and POP 1 + N, POP
+# with PC 3 + N; B<cc> 1 or 2, B 2, BL 3, BX and BLX 2, MOV and ADD to PC 2; MULS 1 or 32; MRS, MSR and barriers 3.
+_M0PLUS = replace(
+    _M0,
+    source="Cortex-M0+ TRM (DDI 0484C), section 3.3, table 3-1",
+    pop_pc=3,
+    taken=2,
+    jump=2,
+    call=3,
+    indirect=2,
+    special=3,
+    isb=3,
+    barrier=3,
+)
+
+# DDI 0439D, section 3.3.1, table 3-1: LDR and STR 2; LDM, STM, LDRD, STRD, PUSH and POP 1 + N, with PC 1 + N + P, LDR
+# to PC 2 + P; B<cc> and CBZ 1 or 1 + P, B, BL, BX, BLX and MOV to PC 1 + P, TBB 2 + P; MUL, MLA, SMULL, SMLAL 1, SDIV
+# 2 to 12; MRS and MSR 1 or 2, ISB 1 + P at least, DMB and DSB 1 at least. Table 3-2: every DSP instruction 1.
+# Section 3.3.2: a store without a register offset is 1, a load or store pipelined after a load is one less, and an
+# address from the data-processing instruction before it stalls by 1.
+_M4 = replace(
+    _M0,
+    source="Cortex-M4 TRM (DDI 0439D), section 3.3.1, tables 3-1 and 3-2, and section 3.3.2",
+    store_imm=1,
+    overlap=True,
+    address_stall=1,
+    pop_pc=3,
+    call=3,
+    special=2,
+    isb=3,
+    barrier=1,
+)
+
+# DDI 0337I, section 3.3.1, table 3-1, and section 3.3.2: as on the M4, but MLA 2, SMULL 3 to 5, SMLAL 4 to 7.
+_M3 = replace(
+    _M4,
+    source="Cortex-M3 TRM (DDI 0337I), section 3.3.1, table 3-1, and section 3.3.2",
+    mla=2,
+    mull=5,
+    mlal=7,
+)
 
 
 def _stand_in(core: str) -> Timing:
-    return Timing(f"no public table for {core}; stand-in: {_M4}", stand_in=True, **_ARMV7M)  # type: ignore[arg-type]
+    return replace(_M4, source=f"no public table for {core}; stand-in: {_M4.source}", stand_in=True)
 
 
 TIMINGS: dict[str, Timing] = {
-    "cortex-m0": Timing("Cortex-M0 TRM (DDI 0432), table 3-1"),
-    "cortex-m0plus": Timing(
-        "Cortex-M0+ TRM (DDI 0484), table 3-1", pop_pc=3, taken=2, jump=2, call=3, indirect=2, system=3
-    ),
-    "cortex-m3": Timing(
-        "Cortex-M3 TRM (DDI 0337), table 3-1 and section 3.3.2",
-        mla=2,
-        mull=5,
-        mlal=7,
-        **_ARMV7M,  # type: ignore[arg-type]
-    ),
-    "cortex-m4": Timing(_M4, **_ARMV7M),  # type: ignore[arg-type]
+    "cortex-m0": _M0,
+    "cortex-m0plus": _M0PLUS,
+    "cortex-m3": _M3,
+    "cortex-m4": _M4,
     **{name: _stand_in(name) for name in ("cortex-m7", "cortex-m33", "cortex-m55")},
 }
 
@@ -109,15 +148,18 @@ _REGISTER = re.compile(r"\b(?:r\d+|sl|fp|ip|sp|lr|pc)\b")
 _NAMES = {"sl": "r10", "fp": "r11", "ip": "r12", "sp": "r13", "lr": "r14", "pc": "r15"}
 
 
+_COMPARES = re.compile(rf"(?:cmp|cmn|tst|teq)(?:{_CONDITION})?\Z|it[te]*\Z|nop")
+
+
 @dataclass(frozen=True)
 class Instruction:
     """A disassembled instruction with what its timing depends on.
 
     Attributes:
-        kind: `alu`, `load`, `store`, `multiple`, `branch`, `jump`, `call`, `indirect`, `mul`, `mla`, `mull`,
-            `mlal`, `div`, `system` or `vector`.
+        kind: `alu`, `load`, `store`, `multiple`, `branch`, `jump`, `call`, `indirect`, `table`, `mul`, `mla`, `mull`,
+            `mlal`, `div`, `special`, `isb`, `barrier` or `vector`.
         registers: how many a multiple transfer moves.
-        writes: the register that a load writes.
+        writes: the registers that a load or a data-processing instruction writes.
         address: the registers of a load's or store's address.
         offset_register: the address has a register offset.
         to_pc: it loads the program counter.
@@ -125,10 +167,15 @@ class Instruction:
 
     kind: str
     registers: int = 0
-    writes: str = ""
+    writes: frozenset[str] = frozenset()
     address: frozenset[str] = frozenset()
     offset_register: bool = False
     to_pc: bool = False
+
+    @property
+    def computes(self) -> bool:
+        """It is a data-processing instruction."""
+        return self.kind in ("alu", "mul", "mla", "mull", "mlal", "div")
 
 
 def classify(mnemonic: str, operands: str) -> Instruction:
@@ -139,33 +186,41 @@ def classify(mnemonic: str, operands: str) -> Instruction:
         return Instruction("branch" if branch[1] else "jump")
     if name in ("cbz", "cbnz"):
         return Instruction("branch")
-    if name == "bl":
+    if re.match(rf"bl(?:{_CONDITION})?\Z", name):
         return Instruction("call")
-    if re.match(rf"(?:bx|blx|tbb|tbh)(?:{_CONDITION})?\Z", name):
+    if re.match(rf"(?:bx|blx)(?:{_CONDITION})?\Z", name):
         return Instruction("indirect")
+    if name in ("tbb", "tbh"):
+        return Instruction("table")
     if _DOUBLE.match(name):
-        return Instruction("multiple", 2)
+        return Instruction("multiple", 2, address=frozenset(registers[2:]))
     if single := _SINGLE.match(name):
-        address = frozenset(registers[1:])
         inside = operands.split("[")[-1].split("]")[0]
         by_register = len(_REGISTER.findall(inside)) > 1
-        kind = "load" if single[1] == "ldr" else "store"
-        to_pc = kind == "load" and registers[:1] == ["r15"]
-        return Instruction(kind, 1, registers[0] if registers else "", address, by_register, to_pc)
+        address = frozenset(registers[1:])
+        if single[1] == "str":
+            return Instruction("store", 1, address=address, offset_register=by_register)
+        return Instruction("load", 1, frozenset(registers[:1]), address, by_register, registers[:1] == ["r15"])
     if _MULTIPLE.match(name):
         listed = operands[operands.find("{") + 1 : operands.find("}")]
+        base = ["r13"] if name.lstrip("v").startswith(("push", "pop")) else registers[:1]
         to_pc = "pc" in listed and name.startswith(("pop", "ldm"))
-        return Instruction("multiple", _count(listed), to_pc=to_pc)
+        return Instruction("multiple", _count(listed), address=frozenset(base), to_pc=to_pc)
     if name.startswith("v"):
         return Instruction("vector")
-    for kind, pattern in (("mull", _LONG), ("mlal", _LONG_ADD), ("mla", _MLA), ("mul", _MUL), ("div", _DIV)):
+    for kind, pattern in (("mull", _LONG), ("mlal", _LONG_ADD)):
         if pattern.match(name):
-            return Instruction(kind)
-    if name in ("mrs", "msr", "dsb", "dmb", "isb"):
-        return Instruction("system")
+            return Instruction(kind, writes=frozenset(registers[:2]))
+    for kind, pattern in (("mla", _MLA), ("mul", _MUL), ("div", _DIV)):
+        if pattern.match(name):
+            return Instruction(kind, writes=frozenset(registers[:1]))
+    if name in ("mrs", "msr"):
+        return Instruction("special")
+    if name in ("dsb", "dmb", "isb"):
+        return Instruction("isb" if name == "isb" else "barrier")
     if name.startswith(("mov", "add")) and registers[:1] == ["r15"]:
         return Instruction("indirect")
-    return Instruction("alu")
+    return Instruction("alu", writes=frozenset() if _COMPARES.match(name) else frozenset(registers[:1]))
 
 
 def _count(listed: str) -> int:
@@ -183,19 +238,20 @@ def _count(listed: str) -> int:
 
 def price(code: Instruction, before: Instruction | None, timing: Timing) -> int:
     """Cycles of one instruction, branches not taken; `before` is what executed directly before it."""
+    if code.kind in ("alu", "branch"):
+        return 1
+    stall = timing.address_stall if before is not None and before.computes and before.writes & code.address else 0
+    if code.kind == "multiple":
+        return stall + code.registers + (timing.pop_pc if code.to_pc else timing.multiple)
     if code.kind in ("load", "store"):
         if code.kind == "load":
             cycles = timing.load
         else:
             cycles = timing.store if code.offset_register else timing.store_imm
-        follows = before is not None and before.kind == "load" and before.writes not in code.address
+        follows = before is not None and before.kind == "load" and not before.writes & code.address
         if timing.overlap and follows and not code.to_pc:
             cycles = max(1, cycles - 1)
-        return cycles + (timing.indirect - 1 if code.to_pc else 0)
-    if code.kind == "multiple":
-        return code.registers + (timing.pop_pc if code.to_pc else timing.multiple)
-    if code.kind in ("alu", "branch"):
-        return 1
+        return stall + cycles + (timing.refill if code.to_pc else 0)
     return int(getattr(timing, code.kind))
 
 
