@@ -46,6 +46,8 @@ _FLOAT_SYMBOL = re.compile(rf"(?:{_AEABI}|{_LIBGCC}|__ieee754_\w+|__kernel_\w+f?
 # VFP and MVE: a data type of floating point on anything but a plain register move.
 _FLOAT_TYPE = re.compile(r"\.(?:f16|f32|f64|bf16)\b")
 _OBJDUMP_LINE = re.compile(r"^\s*([0-9a-f]+):\t((?:[0-9a-f]{4} ?)+)\s*\t(\S+)(?:\s(.*))?$")
+# Data is dumped with its characters beside it, which may end like a label.
+_OBJDUMP_LABEL = re.compile(r"^[0-9a-f]+ <(.+)>:$")
 
 
 class Line(NamedTuple):
@@ -151,8 +153,8 @@ def disassemble(elf: Path, core: Core) -> list[Line]:
                 operands = operands.split(";")[0].split("@")[0].strip()
                 size = len(code.replace(" ", "")) // 2
                 lines.append(Line(int(address, 16), size, mnemonic, operands, function))
-        elif line.endswith(">:"):
-            function = line.split("<", 1)[1][:-2]
+        elif (label := _OBJDUMP_LABEL.match(line)) is not None:
+            function = label[1]
     return lines
 
 

@@ -193,6 +193,20 @@ def test_what_is_not_an_elf_is_refused(tmp_path: Path, content: bytes) -> None:
         check_armv6m(file)
 
 
+def test_data_among_the_code_that_looks_like_a_label_is_data(tmp_path: Path) -> None:
+    """Where constants lie in the code's section, objdump dumps their bytes as text beside the numbers."""
+    weights = ", ".join(str(b) for b in b"J.$.C1@*FXkHa5>:" * 2)
+    library = write_tiny(
+        tmp_path / "lib",
+        helpers=f"const uint8_t weights[32] = {{ {weights} }};",
+        extra="for (uint8_t i = 0; i < 32u; i++) { *(volatile uint8_t *)bytes = weights[i]; }",
+    )
+    image = build_image(open_library(library), CORES["cortex-m0"], tmp_path / "work")
+    dump = subprocess.run(["arm-none-eabi-objdump", "-d", image.elf], capture_output=True, text=True, timeout=20)
+    assert re.search(r"^ .*a5>:$", dump.stdout, re.M)
+    assert scan_elf(image.elf, CORES["cortex-m0"]).clean
+
+
 def test_all_m0_code_of_the_compiler_is_armv6m_and_m3_code_is_not() -> None:
     assert check_armv6m(libgcc("cortex-m0")) == []
     assert len(check_armv6m(libgcc("cortex-m3"))) > 1000
