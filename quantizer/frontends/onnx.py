@@ -15,6 +15,7 @@ from intaglio.quantizer.frontends.onnx_layers import LAYERS, Attributes, Transla
 from intaglio.quantizer.frontends.onnx_points import POINTS, softmaxes
 from intaglio.quantizer.frontends.onnx_qdq import QDQ, settle_quantised
 from intaglio.quantizer.frontends.onnx_qlinear import QLINEAR
+from intaglio.quantizer.frontends.onnx_resize import RESIZE
 from intaglio.quantizer.frontends.onnx_shapes import SHAPES
 from intaglio.quantizer.frontends.onnx_values import MAX_ELEMENTS, Builder, Constant, Layout, image_shape
 from intaglio.quantizer.ir import DType, Graph, TensorType
@@ -93,7 +94,7 @@ def translate(data: bytes, where: str) -> tuple[Builder, list[str]]:
 
 def translators(opset: int) -> dict[str, Translator]:
     """Operators that can be computed at run time."""
-    return {**LAYERS, **SHAPES, **POINTS, **softmaxes(opset), **QDQ, **QLINEAR}
+    return {**LAYERS, **SHAPES, **POINTS, **softmaxes(opset), **QDQ, **QLINEAR, **RESIZE}
 
 
 TRANSLATED = frozenset(translators(OLDEST_OPSET))
@@ -131,13 +132,14 @@ def _inputs(b: Builder, graph: Any) -> None:
 
 
 def _dtype(where: str, name: str, code: int) -> DType:
-    from onnx import helper
+    from onnx import TensorProto, helper
 
     try:
         kind = helper.tensor_dtype_to_np_dtype(code)
         return DType.FLOAT32 if kind.kind == "f" else DType(str(kind))
     except (KeyError, ValueError, TypeError):
-        raise UnsupportedError(f"{where}: '{name}'", f"element type {code}", "use float or integers") from None
+        known = TensorProto.DataType.Name(code) if code in TensorProto.DataType.values() else code
+        raise UnsupportedError(f"{where}: '{name}'", f"element type {known}", "use float or integers") from None
 
 
 def _is_image(graph: Any, name: str) -> bool:
@@ -179,7 +181,7 @@ def _node(b: Builder, table: Mapping[str, Translator], model: Any, index: int, n
         table[op](b, ins, outs, attributes)
     except IntaglioError:
         raise
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, AssertionError, ZeroDivisionError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError) as error:
         # The checker knows types, not values: what slips through it is the file's fault, and said in one line.
         raise ModelError(where, f"is malformed ({short(error)})", "export the model again") from error
 

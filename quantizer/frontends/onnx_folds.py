@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def attribute(where: str, given: Any, onnx: Any) -> Any:
     """The value of an attribute: number, text, list or array.
 
     Raises:
-        ModelError: its type is unknown.
+        ModelError: its type is unknown, or it is not a finite number (the bounds of a Clip may be infinite).
         UnsupportedError: it is a tensor of a type that is not supported.
     """
     try:
@@ -66,6 +66,11 @@ def attribute(where: str, given: Any, onnx: Any) -> Any:
         return value.decode(errors="replace")
     if isinstance(value, onnx.TensorProto):
         return array(where, value, onnx)
+    numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if any(isinstance(v, float) and not isfinite(v) for v in numbers) and (
+        given.name not in ("min", "max") or value != value
+    ):
+        raise ModelError(where, f"attribute '{given.name}' is {value}", "export the model again")
     return value
 
 

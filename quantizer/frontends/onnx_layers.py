@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.quantizer.frontends.onnx_values import Array, Builder, Constant, Layout, image_shape
+from intaglio.quantizer.frontends.onnx_values import Array, Builder, Constant, Layout
 from intaglio.quantizer.ir import QParams, TensorType
 from intaglio.quantizer.ops.add import AddAttrs
 from intaglio.quantizer.ops.average_pool2d import AveragePool2DAttrs
@@ -17,7 +17,6 @@ from intaglio.quantizer.ops.depthwise_conv2d import DepthwiseConv2DAttrs
 from intaglio.quantizer.ops.fully_connected import FullyConnectedAttrs
 from intaglio.quantizer.ops.max_pool2d import MaxPool2DAttrs
 from intaglio.quantizer.ops.mul import MulAttrs
-from intaglio.quantizer.ops.resize import ResizeAttrs
 from intaglio.quantizer.ops.transpose_conv2d import TransposeConv2DAttrs
 
 Attributes = dict[str, Any]
@@ -94,14 +93,30 @@ def add_conv(
     # (O, I / g, kh, kw) to ours.
     turned = data.transpose(1, 2, 3, 0) if depthwise else data.transpose(0, 2, 3, 1)
     axis = 3 if depthwise else 0
-    tensors = [image, b.add_constant(f"{out}/weights", turned, on_axis(weights.qparams, axis))]
-    if bias is not None:
-        tensors.append(b.add_constant(f"{out}/bias", bias.data, bias.qparams))
+    tensors = [image, *operands(b, out, Constant(turned, on_axis(weights.qparams, axis)), bias, axis)]
     if depthwise:
         made = b.emit("DepthwiseConv2D", DepthwiseConv2DAttrs(stride, dilation, pads), tensors, out, kind)
     else:
         made = b.emit("Conv2D", Conv2DAttrs(stride, dilation, pads, groups), tensors, out, kind)
     b.set_image(out, made[0], rank)
+
+
+def operands(b: Builder, out: str, weights: Constant, bias: Constant | None, axis: int) -> list[str]:
+    """Store weights, whose output channels lie along `axis`, and a bias of one value per channel or one for all."""
+    channels = weights.data.shape[axis]
+    if weights.qparams is None and weights.data.dtype.kind != "f":
+        raise b.fail(f"weights of {weights.data.dtype} without a scale", "export them as reals, or quantised")
+    if weights.qparams is not None and len(weights.qparams.scale) not in (1, channels):
+        raise b.fail(f"{len(weights.qparams.scale)} scales for {channels} channels", "quantise the model again")
+    tensors = [b.add_constant(f"{out}/weights", weights.data, weights.qparams)]
+    if bias is not None:
+        data = bias.data.reshape(-1)
+        if data.size == 1 and channels > 1:
+            data = np.full(channels, data[0], data.dtype)
+        if data.size != channels:
+            raise b.fail(f"bias of {data.size} for {channels} outputs", "re-export the model")
+        tensors.append(b.add_constant(f"{out}/bias", data, bias.qparams))
+    return tensors
 
 
 def on_axis(qparams: QParams | None, axis: int) -> QParams | None:
@@ -112,29 +127,73 @@ def on_axis(qparams: QParams | None, axis: int) -> QParams | None:
 
 
 def conv_transpose(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
+    """Dilation and groups become zeros among the weights."""
     weights = b.constant(ins[1])
     rank = len(b.value(ins[0]).shape)
     image = b.last(ins[0])
     data = weights.data if rank == 4 else weights.data[:, :, None]
-    if int(a.get("group", 1)) != 1 or pair(b, a.get("dilations"), 1, rank) != (1, 1):
-        raise b.fail("groups or dilation in a transposed convolution", "re-export the model without them")
-    if a.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or a.get("output_shape"):
-        raise b.fail("auto_pad or output_shape in a transposed convolution", "export it with explicit pads")
+    groups = int(a.get("group", 1))
+    channels = b.shape(image)[3]
+    if data.ndim != 4 or groups < 1 or data.shape[0] != channels or channels % groups:
+        raise b.fail(f"weights {list(weights.data.shape)} with {groups} groups on {channels} channels", "re-export it")
+    if groups > 1 and weights.qparams is not None:
+        raise b.fail("groups in a quantised transposed convolution", "split it into one per group")
+    data = _grouped(_dilated(data, pair(b, a.get("dilations"), 1, rank)), groups)
     stride = pair(b, a.get("strides"), 1, rank)
-    pads = window_pads(b, a, b.shape(image)[1:3], data.shape[2:], stride, (1, 1))
     extra = pair(b, a.get("output_padding"), 0, rank) if a.get("output_padding") else (0, 0)
+    full = [(n - 1) * s + k + e for n, s, k, e in zip(b.shape(image)[1:3], stride, data.shape[2:], extra, strict=True)]
+    cut = _cut(b, a, b.shape(image)[1:3], full, stride, rank)
+    if min(cut[0], cut[2]) < 0:
+        raise b.fail(f"an output that begins {-min(cut[0], cut[2])} pixels early", "export it with explicit pads")
+    pads = (cut[0], max(cut[1], 0), cut[2], max(cut[3], 0))
+    extra = (extra[0] + max(-cut[1], 0), extra[1] + max(-cut[3], 0))
+    bias = b.constant(ins[2]) if len(ins) > 2 and ins[2] else None
     # (I, O, kh, kw) to (O, kh, kw, I).
-    tensors = [image, b.add_constant(f"{outs[0]}/weights", data.transpose(1, 2, 3, 0), on_axis(weights.qparams, 0))]
-    if len(ins) > 2 and ins[2]:
-        bias = b.constant(ins[2])
-        tensors.append(b.add_constant(f"{outs[0]}/bias", bias.data, bias.qparams))
+    turned = Constant(data.transpose(1, 2, 3, 0), on_axis(weights.qparams, 0))
+    tensors = [image, *operands(b, outs[0], turned, bias, 0)]
     made = b.emit("TransposeConv2D", TransposeConv2DAttrs(stride, pads, extra), tensors, outs[0])
     b.set_image(outs[0], made[0], rank)
 
 
+def _dilated(data: Array, dilation: Sequence[int]) -> Array:
+    """Weights (I, O, kh, kw) with their taps spread apart."""
+    if tuple(dilation) == (1, 1):
+        return data
+    size = [(k - 1) * d + 1 for k, d in zip(data.shape[2:], dilation, strict=True)]
+    spread = np.zeros((*data.shape[:2], *size), data.dtype)
+    spread[:, :, :: dilation[0], :: dilation[1]] = data
+    return spread
+
+
+def _grouped(data: Array, groups: int) -> Array:
+    """Weights (I, O / g, kh, kw) of g groups as those (I, O, kh, kw) of one: zero between the groups."""
+    if groups == 1:
+        return data
+    rows, cols = data.shape[0] // groups, data.shape[1]
+    whole = np.zeros((data.shape[0], cols * groups, *data.shape[2:]), data.dtype)
+    for g in range(groups):
+        whole[g * rows : (g + 1) * rows, g * cols : (g + 1) * cols] = data[g * rows : (g + 1) * rows]
+    return whole
+
+
+def _cut(
+    b: Builder, a: Attributes, size: Sequence[int], full: Sequence[int], stride: Sequence[int], rank: int
+) -> tuple[int, int, int, int]:
+    """What `pads`, `output_shape` or `auto_pad` cut off the full output (top, bottom, left, right); less than 0 adds."""
+    mode, shape = a.get("auto_pad", "NOTSET"), a.get("output_shape")
+    if not shape and mode in ("NOTSET", "VALID"):
+        return window_pads(b, a, size, (1, 1), stride, (1, 1))
+    wanted = pair(b, shape[-(rank - 2) :], 1, rank) if shape else (size[0] * stride[0], size[1] * stride[1])
+    result: list[int] = []
+    for have, want in zip(full, wanted, strict=True):
+        total = have - want
+        small, large = total // 2, total - total // 2
+        result += (small, large) if mode == "SAME_UPPER" else (large, small)
+    return (result[0], result[1], result[2], result[3])
+
+
 def gemm(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
-    if a.get("transA", 0):
-        raise b.fail("transA", "re-export the model: the activations come first, rows of samples")
+    """alpha and beta go into the constants; a bias that differs by row is added behind."""
     weights = b.constant(ins[1])
     alpha, beta = float(a.get("alpha", 1.0)), float(a.get("beta", 1.0))
     bias = b.constant(ins[2]) if len(ins) > 2 and ins[2] else None
@@ -145,7 +204,18 @@ def gemm(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> 
         matrix = matrix * np.float32(alpha)
     if bias is not None and beta != 1:
         bias = Constant(bias.data * np.float32(beta))
-    add_dense(b, ins[0], Constant(matrix, weights.qparams), bias, outs[0], keep=False)
+    x = ins[0]
+    if a.get("transA", 0):
+        tensor = b.transposed(b.plain(x), (1, 0))
+        x = f"{x}/turned"
+        b.set(x, tensor, b.shape(tensor))
+    by_row = bias is not None and bias.data.ndim == 2 and bias.data.shape[0] > 1
+    product = f"{outs[0]}/product" if by_row else outs[0]
+    add_dense(b, x, Constant(matrix, weights.qparams), None if by_row else bias, product, keep=False)
+    if bias is not None and by_row:
+        tensors = [b.plain(product), b.add_constant(f"{outs[0]}/bias", bias.data, bias.qparams)]
+        made = b.emit("Add", AddAttrs(), tensors, outs[0])[0]
+        b.set(outs[0], made, b.shape(made))
 
 
 def add_dense(
@@ -170,26 +240,41 @@ def add_dense(
         tensor = value.tensor
     else:
         tensor = b.plain(x)
-    tensors = [tensor, b.add_constant(f"{out}/weights", matrix, on_axis(weights.qparams, 0))]
-    if bias is not None:
-        data = bias.data.reshape(-1)
-        if data.size == 1 and len(matrix) > 1:
-            data = np.full(len(matrix), data[0], data.dtype)
-        if data.size != len(matrix):
-            raise b.fail(f"bias of {data.size} for {len(matrix)} outputs", "re-export the model")
-        tensors.append(b.add_constant(f"{out}/bias", data, bias.qparams))
+    tensors = [tensor, *operands(b, out, Constant(matrix, on_axis(weights.qparams, 0)), bias, 0)]
     made = b.emit("FullyConnected", FullyConnectedAttrs(keep_dims=keep), tensors, out, kind)[0]
     shape = (*value.shape[:-1], len(matrix))
     b.set(out, b.reshaped(made, shape), shape)
 
 
 def matmul(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
-    if ins[1] in b.constants and b.constants[ins[1]].data.ndim == 2:
-        weights = b.constants[ins[1]]
-        add_dense(b, ins[0], Constant(weights.data.T, weights.qparams), None, outs[0], keep=True)
+    add_product(b, ins[0], ins[1], outs[0])
+
+
+def add_product(b: Builder, x: str, y: str, out: str, kind: TensorType | None = None) -> None:
+    """MatMul and QLinearMatMul: a vector is a row on the left, a column on the right, and its axis is gone after."""
+    left, right = (b.constants[n].data.shape if n in b.constants else b.value(n).shape for n in (x, y))
+    if y in b.constants and len(right) == 2 and len(left) > 1:
+        weights = b.constants[y]
+        axis = None if weights.qparams is None or weights.qparams.axis is None else 1 - weights.qparams.axis
+        add_dense(b, x, Constant(weights.data.T, _along(weights.qparams, axis)), None, out, keep=True, kind=kind)
         return
-    made = b.emit("BatchMatMul", BatchMatMulAttrs(False, False), [b.plain(ins[0]), b.plain(ins[1])], outs[0])
-    b.set(outs[0], made[0], b.shape(made[0]))
+    if not left or not right:
+        raise b.fail(f"{list(left)} times {list(right)}", "re-export the model")
+    tensors = [
+        b.reshaped(b.plain(x), (1, *left) if len(left) == 1 else left),
+        b.reshaped(b.plain(y), (*right, 1) if len(right) == 1 else right),
+    ]
+    made = b.emit("BatchMatMul", BatchMatMulAttrs(False, False), tensors, out, kind)[0]
+    shape = list(b.shape(made))
+    if len(right) == 1:
+        del shape[-1]
+    if len(left) == 1:
+        del shape[-1 if len(right) == 1 else -2]
+    b.set(out, b.reshaped(made, shape), shape)
+
+
+def _along(qparams: QParams | None, axis: int | None) -> QParams | None:
+    return None if qparams is None else QParams(qparams.scale, qparams.zero_point, axis)
 
 
 def pool(kind: str) -> Translator:
@@ -261,8 +346,11 @@ def batch_norm(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attribute
     scale, shift, mean, variance = (b.constant(n).data.astype(np.float64) for n in ins[1:5])
     if a.get("training_mode", 0):
         raise b.fail("training mode", "export the model for inference")
-    factor = scale / np.sqrt(variance + float(a.get("epsilon", 1e-5)))
     value = b.value(ins[0])
+    spread = variance + float(a.get("epsilon", 1e-5))
+    if any(v.shape != value.shape[1:2] for v in (scale, shift, mean, spread)) or not np.all(spread > 0):
+        raise b.fail("statistics that are not one positive variance per channel", "export the model again")
+    factor = scale / np.sqrt(spread)
     image = len(value.shape) > 2
     x = b.last(ins[0]) if image else b.plain(ins[0])
     # Two operators that fold into a neighbouring layer where there is one.
@@ -276,51 +364,6 @@ def batch_norm(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attribute
         b.set(name, made, value.shape)
 
 
-def resize(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
-    """Resize (opset 10 and later) and Upsample."""
-    value = b.value(ins[0])
-    rank = len(value.shape)
-    if rank not in (3, 4):
-        raise b.fail(f"an input of shape {list(value.shape)}", "an image of 1 or 2 dimensions is needed")
-    size = _resized(b, ins, a, value.shape)
-    if size[:2] != value.shape[:2]:
-        raise b.fail("the batch or the channels are resized", "only height and width can be")
-    mode = {"nearest": "nearest", "linear": "bilinear", "bilinear": "bilinear"}.get(a.get("mode", "nearest"))
-    if mode is None:
-        raise b.fail(f"mode {a.get('mode')}", "nearest and linear are supported")
-    # Upsample and Resize 10 have no such attribute and mean asymmetric.
-    legacy = "coordinate_transformation_mode" not in a and len(ins) <= 2
-    transform = a.get("coordinate_transformation_mode", "asymmetric" if legacy else "half_pixel")
-    if transform == "pytorch_half_pixel" and min(size[2:]) > 1:
-        transform = "half_pixel"
-    if transform not in ("half_pixel", "asymmetric", "align_corners"):
-        raise b.fail(
-            f"coordinate_transformation_mode {transform}", "half_pixel, asymmetric, align_corners are supported"
-        )
-    rounding = a.get("nearest_mode", "floor" if legacy else "round_prefer_floor")
-    _, _, h, w = image_shape(size)
-    attrs = ResizeAttrs(
-        mode=mode,
-        size=(h, w),
-        align_corners=transform == "align_corners",
-        half_pixel=transform == "half_pixel",
-        nearest_round=rounding,
-    )
-    made = b.emit("Resize", attrs, [b.last(ins[0])], outs[0])
-    b.set_image(outs[0], made[0], rank)
-
-
-def _resized(b: Builder, ins: Sequence[str], a: Attributes, shape: Sequence[int]) -> tuple[int, ...]:
-    if len(ins) > 3 and ins[3]:
-        sizes: Array = b.constant(ins[3]).data
-        return tuple(int(s) for s in sizes)
-    name = ins[1] if len(ins) == 2 else ins[2] if len(ins) > 2 else ""
-    scales = a.get("scales") if not name else b.constant(name).data
-    if scales is None or len(scales) != len(shape):
-        raise b.fail("no sizes and no scales", "re-export the model")
-    return tuple(int(np.floor(n * float(s))) for n, s in zip(shape, scales, strict=True))
-
-
 LAYERS: dict[str, Translator] = {
     "Conv": conv,
     "ConvTranspose": conv_transpose,
@@ -331,6 +374,4 @@ LAYERS: dict[str, Translator] = {
     "GlobalAveragePool": global_pool("average"),
     "GlobalMaxPool": global_pool("max"),
     "BatchNormalization": batch_norm,
-    "Resize": resize,
-    "Upsample": resize,
 }

@@ -63,28 +63,32 @@ def _clip(b: Builder, ins: Sequence[str], a: Attributes) -> ClipAttrs:
             value = float(b.constant(ins[i]).data.ravel()[0])
         else:
             value = float(a.get(name, np.inf))
+        if np.isnan(value):
+            raise b.fail("a bound that is not a number", "re-export the model")
         bounds.append(value if abs(value) < 3.4e38 else None)
     low, high = bounds
-    if low is not None and high is not None and low > high:
-        raise b.fail(f"clip from {low} to {high}", "re-export the model")
+    if low is not None and high is not None:
+        # Bounds that cross: everything becomes the maximum.
+        low = min(low, high)
     return ClipAttrs(low, high)
 
 
 def prelu(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
-    """Slopes are per channel: axis 1 of an image, which is the last once it is channels-last."""
+    """Slopes differ along axis 1 of an image, which is the last once it is channels-last, or along the last axis."""
     value, slope = b.value(ins[0]), b.constant(ins[1])
-    data = slope.data
-    image = len(value.shape) in (3, 4) and data.size > 1
+    data = slope.data.reshape((1,) * (len(value.shape) - slope.data.ndim) + slope.data.shape)
+    image = len(value.shape) in (3, 4) and data.size > 1 and data.shape[-1] == 1
     if image:
-        data = data.reshape((1,) * (len(value.shape) - data.ndim) + data.shape)
         data = data[:, :, None] if data.ndim == 3 else data
         data = data.transpose(0, 2, 3, 1)
-    tensors = [b.last(ins[0]) if image else value.tensor, b.add_constant(ins[1], data, slope.qparams)]
-    made = b.emit("PRelu", PReluAttrs(), tensors, outs[0])[0]
+    tensor = b.last(ins[0]) if image else value.tensor if data.size == 1 else b.plain(ins[0])
+    made = b.emit("PRelu", PReluAttrs(), [tensor, b.add_constant(ins[1], data, slope.qparams)], outs[0])[0]
     if image:
         b.set_image(outs[0], made, len(value.shape))
-    else:
+    elif data.size == 1:
         b.set_like(outs[0], made, value)
+    else:
+        b.set(outs[0], made, value.shape)
 
 
 def softmax(op: str, attrs: Callable[[int], Attrs], opset: int) -> Translator:
@@ -107,7 +111,7 @@ def softmax(op: str, attrs: Callable[[int], Attrs], opset: int) -> Translator:
 
 
 def identity(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
-    """Identity, Dropout at inference, Cast among reals."""
+    """Identity, and Cast among reals."""
     b.values[outs[0]] = b.value(ins[0])
 
 
@@ -153,14 +157,23 @@ def swish(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) ->
     b.set_like(outs[0], b.emit("Silu", SiluAttrs(), [value.tensor], outs[0])[0], value)
 
 
+def dropout(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
+    """Nothing at inference."""
+    training = len(ins) > 2 and ins[2] and bool(b.constant(ins[2]).data)
+    ratio = float(b.constant(ins[1]).data) if len(ins) > 1 and ins[1] else float(a.get("ratio", 0.5))
+    if training and ratio:
+        raise b.fail("training mode", "export the model for inference")
+    identity(b, ins, outs, a)
+
+
 def power(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
+    """x to the power of a constant that has an operator."""
     exponent = b.constant(ins[1]).data.ravel()
-    if exponent.size == 1 and exponent[0] == 2:
-        POINTS["Mul"](b, [ins[0], ins[0]], outs, a)
-    elif exponent.size == 1 and exponent[0] == 0.5:
-        POINTS["Sqrt"](b, ins[:1], outs, a)
-    else:
-        raise b.fail(f"exponent {exponent[:4].tolist()}", "2 and 0.5 are supported")
+    by_constant = {1: ("Identity", 1), 2: ("Mul", 2), 0.5: ("Sqrt", 1), -1: ("Reciprocal", 1)}
+    if exponent.size != 1 or exponent[0] not in by_constant:
+        raise b.fail(f"exponent {exponent[:4].tolist()}", "one of 1, 2, 0.5, -1 for all elements is supported")
+    op, operands = by_constant[float(exponent[0])]
+    POINTS[op](b, [ins[0]] * operands, outs, {})
 
 
 POINTS: dict[str, Translator] = {
@@ -203,7 +216,7 @@ POINTS: dict[str, Translator] = {
     "Mean": mean,
     "Cast": cast,
     "Identity": identity,
-    "Dropout": identity,
+    "Dropout": dropout,
 }
 
 

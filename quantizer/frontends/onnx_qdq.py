@@ -25,6 +25,9 @@ from intaglio.quantizer.ops.quantize import QuantizeAttrs
 
 MARK = "mark"
 
+ACTIVATIONS = ("int8", "uint8", "int16", "uint16")
+"""Types that QuantizeLinear makes; int32 is for biases."""
+
 
 @dataclass(frozen=True)
 class MarkAttrs(Attrs):
@@ -44,10 +47,9 @@ def scale_of(b: Builder, ins: Sequence[str], a: Attributes, dtype: DType | None)
     scale = np.asarray(b.constant(ins[1]).data, np.float32)
     zero = b.constant(ins[2]).data if len(ins) > 2 and ins[2] else np.zeros(scale.shape, np.uint8)
     if len(ins) > 2 and ins[2] and dtype is None:
-        try:
-            dtype = DType(str(zero.dtype))
-        except ValueError:
-            raise b.fail(f"quantised type {zero.dtype}", "int8, uint8, int16 and int32 are supported") from None
+        if str(zero.dtype) not in ACTIVATIONS:
+            raise b.fail(f"quantised type {zero.dtype}", f"{', '.join(ACTIVATIONS)} are supported")
+        dtype = DType(str(zero.dtype))
     if scale.size == 0 or not np.all(np.isfinite(scale)) or np.any(scale <= 0):
         raise b.fail("a scale that is not positive and finite", "quantise the model again")
     scales, zeros = scale.ravel(), np.broadcast_to(zero.ravel(), scale.ravel().shape)
@@ -56,8 +58,20 @@ def scale_of(b: Builder, ins: Sequence[str], a: Attributes, dtype: DType | None)
     return qparams, dtype or DType.UINT8
 
 
+def one_scale(b: Builder, qparams: QParams) -> QParams:
+    """The parameters of a computed tensor.
+
+    Raises:
+        UnsupportedError: there are several.
+    """
+    if len(qparams.scale) != 1:
+        raise b.fail(f"{len(qparams.scale)} scales for a computed tensor", "quantise activations per tensor")
+    return qparams
+
+
 def quantize(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
     qparams, dtype = scale_of(b, ins, a, None)
+    one_scale(b, qparams)
     value = b.value(ins[0])
     mark(b, value.tensor, outs[0], TensorType(dtype, b.shape(value.tensor), qparams), quantises=True)
     b.set_like(outs[0], outs[0], value)
@@ -73,12 +87,15 @@ def dequantize(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attribute
     if ins[0] in b.constants:
         data = b.constants[ins[0]].data
         qparams, _ = scale_of(b, ins, a, DType(str(data.dtype)))
-        if qparams.axis is not None and qparams.axis < 0:
-            qparams = replace(qparams, axis=qparams.axis + data.ndim)
+        if qparams.axis is not None:
+            axis = qparams.axis + data.ndim if qparams.axis < 0 else qparams.axis
+            if not 0 <= axis < data.ndim or data.shape[axis] != len(qparams.scale):
+                raise b.fail(f"{len(qparams.scale)} scales along axis {axis} of {list(data.shape)}", "re-export it")
+            qparams = replace(qparams, axis=axis)
         b.constants[outs[0]] = Constant(data, qparams)
         return
     value = b.value(ins[0])
-    qparams, _ = scale_of(b, ins, a, b.types[value.tensor].dtype)
+    qparams = one_scale(b, scale_of(b, ins, a, b.types[value.tensor].dtype)[0])
     known = b.types[value.tensor]
     if known.qparams is None:
         b.types[value.tensor] = replace(known, qparams=qparams)
@@ -247,6 +264,10 @@ def _settle_bias(node: Node, name: str, types: dict[str, TensorType], constants:
     if x.qparams is None or w.qparams is None:
         raise UnsupportedError(f"{where}: {node.source}", "weights are real in a quantised model", "quantise them")
     product = np.array([np.float32(x.scale) * np.float32(s) for s in w.qparams.scale], np.float32)
+    if not np.all(np.isfinite(product)) or np.any(product <= 0):
+        raise UnsupportedError(
+            f"{where}: {node.source}", "input's times weights' scale leaves binary32", "quantise the model again"
+        )
     if kind.dtype.is_float:
         real = constants[name].astype(np.float64)
         integers = np.rint(real / product.astype(np.float64))

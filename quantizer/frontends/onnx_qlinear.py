@@ -6,9 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from intaglio.quantizer.frontends.onnx_layers import Attributes, Translator, add_conv, add_dense, global_pool, pool
+from intaglio.quantizer.frontends.onnx_layers import (
+    Attributes,
+    Translator,
+    add_conv,
+    add_dense,
+    add_product,
+    global_pool,
+    pool,
+)
 from intaglio.quantizer.frontends.onnx_points import POINTS
-from intaglio.quantizer.frontends.onnx_qdq import scale_of
+from intaglio.quantizer.frontends.onnx_qdq import one_scale, scale_of
 from intaglio.quantizer.frontends.onnx_shapes import concat
 from intaglio.quantizer.frontends.onnx_values import Builder, Constant
 from intaglio.quantizer.ir import DType, TensorType
@@ -20,6 +28,7 @@ def typed(b: Builder, name: str, scale: str, zero: str) -> None:
     if name in b.constants:
         b.constants[name] = Constant(b.constants[name].data, qparams)
         return
+    one_scale(b, qparams)
     tensor = b.value(name).tensor
     known = b.types[tensor]
     if known.dtype is not dtype:
@@ -33,7 +42,7 @@ def typed(b: Builder, name: str, scale: str, zero: str) -> None:
 def result(b: Builder, scale: str, zero: str) -> TensorType:
     """The type of a node's output from its scale and zero point."""
     qparams, dtype = scale_of(b, ["", scale, zero], {}, None)
-    return TensorType(dtype, (), qparams)
+    return TensorType(dtype, (), one_scale(b, qparams))
 
 
 def retype(b: Builder, name: str, kind: TensorType) -> None:
@@ -63,9 +72,11 @@ def qlinear_conv(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attribu
 
 def qlinear_matmul(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
     typed(b, ins[0], ins[1], ins[2])
-    weights = weights_of(b, ins[3], ins[4], ins[5], 1)
-    turned = Constant(weights.data.T, weights.qparams)
-    add_dense(b, ins[0], turned, None, outs[0], keep=True, kind=result(b, ins[6], ins[7]))
+    if ins[3] in b.constants:
+        b.constants[ins[3]] = weights_of(b, ins[3], ins[4], ins[5], -1)
+    else:
+        typed(b, ins[3], ins[4], ins[5])
+    add_product(b, ins[0], ins[3], outs[0], result(b, ins[6], ins[7]))
 
 
 def qgemm(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:

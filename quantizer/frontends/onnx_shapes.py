@@ -51,7 +51,7 @@ def reshape_to(b: Builder, name: str, out: str, shape: Sequence[int]) -> None:
 
 def reshape(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
     value = b.value(ins[0])
-    wanted = [int(v) for v in (b.constant(ins[1]).data if len(ins) > 1 else a["shape"])]
+    wanted = integers(b, ins[1]) if len(ins) > 1 else [int(v) for v in a["shape"]]
     total = int(np.prod(value.shape))
     if not a.get("allowzero", 0):
         wanted = [value.shape[i] if v == 0 and i < len(value.shape) else v for i, v in enumerate(wanted)]
@@ -66,14 +66,29 @@ def reshape(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) 
 
 def flatten(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
     shape = b.value(ins[0]).shape
-    axis = int(a.get("axis", 1)) % (len(shape) + 1) if int(a.get("axis", 1)) < 0 else int(a.get("axis", 1))
+    axis = int(a.get("axis", 1))
+    axis = axis + len(shape) if axis < 0 else axis
+    if not 0 <= axis <= len(shape):
+        raise b.fail(f"flattened at axis {axis} of {list(shape)}", "re-export the model")
     reshape_to(b, ins[0], outs[0], (int(np.prod(shape[:axis])), int(np.prod(shape[axis:]))))
+
+
+def integers(b: Builder, name: str) -> list[int]:
+    """A constant list of integers.
+
+    Raises:
+        UnsupportedError: it is computed at run time, or not of integers.
+    """
+    data = b.constant(name).data
+    if data.dtype.kind not in "iu":
+        raise b.fail(f"'{name}' is {data.dtype}, where integers are needed", "re-export the model")
+    return [int(v) for v in data.ravel()]
 
 
 def _axes(b: Builder, ins: Sequence[str], a: Attributes, rank: int) -> list[int] | None:
     """The axes, an input since opset 13 (18 for most reductions), not negative; None when not given."""
-    axes = b.constant(ins[1]).data.ravel() if len(ins) > 1 and ins[1] else a.get("axes")
-    if axes is None or (len(axes) == 0 and not a.get("noop_with_empty_axes", 0)):
+    axes = integers(b, ins[1]) if len(ins) > 1 and ins[1] else a.get("axes")
+    if axes is None or len(axes) == 0:
         return None
     found = [int(x) + rank if x < 0 else int(x) for x in axes]
     if any(not 0 <= x < rank for x in found) or len(set(found)) != len(found):
@@ -90,7 +105,7 @@ def squeeze(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) 
 
 def unsqueeze(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
     shape = list(b.value(ins[0]).shape)
-    given = b.constant(ins[1]).data.ravel() if len(ins) > 1 else a["axes"]
+    given = integers(b, ins[1]) if len(ins) > 1 else a["axes"]
     for axis in sorted(_axes(b, [], {"axes": given}, len(shape) + len(given)) or []):
         shape.insert(axis, 1)
     reshape_to(b, ins[0], outs[0], shape)
@@ -151,9 +166,9 @@ def split(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) ->
     value = _movable(b, ins[0])
     axis = int(a.get("axis", 0))
     total = value.shape[axis]
-    given = b.constant(ins[1]).data.ravel() if len(ins) > 1 and ins[1] else a.get("split")
+    given = integers(b, ins[1]) if len(ins) > 1 and ins[1] else a.get("split")
     step = -(-total // len(outs))
-    sizes = [int(s) for s in given] if given is not None else [min(step, total - i * step) for i in range(len(outs))]
+    sizes = list(given) if given is not None else [min(step, total - i * step) for i in range(len(outs))]
     if sum(sizes) != total or len(sizes) != len(outs) or min(sizes) <= 0:
         raise b.fail(f"{total} split into {sizes}", "re-export the model")
     made = b.emit("Split", SplitAttrs(stored_axis(value, axis), tuple(sizes)), [value.tensor], list(outs))
@@ -165,7 +180,7 @@ def slice_(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -
     value = _movable(b, ins[0])
     rank = len(value.shape)
     if len(ins) > 1:
-        given = [b.constant(n).data.ravel().tolist() if n else None for n in (*ins[1:], "", "", "")[:4]]
+        given = [integers(b, n) if n else None for n in (*ins[1:], "", "", "")[:4]]
         starts, ends, axes, steps = given[0] or [], given[1] or [], given[2], given[3]
     else:
         starts, ends, axes, steps = list(a["starts"]), list(a["ends"]), a.get("axes"), None
@@ -186,7 +201,7 @@ def slice_(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -
 def gather(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
     value = b.value(ins[0])
     axis = int(a.get("axis", 0)) % len(value.shape)
-    indices = b.constant(ins[1]).data
+    indices = np.array(integers(b, ins[1]), np.int64).reshape(b.constant(ins[1]).data.shape)
     size = value.shape[axis]
     flat = np.where(indices < 0, indices + size, indices).astype(np.int32)
     if flat.size == 0 or flat.min() < 0 or flat.max() >= size:
@@ -200,10 +215,12 @@ def gather(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -
 def pad(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
     value = _movable(b, ins[0])
     rank = len(value.shape)
-    pads = [int(p) for p in (b.constant(ins[1]).data.ravel() if len(ins) > 1 else a["pads"])]
+    pads = integers(b, ins[1]) if len(ins) > 1 else [int(p) for p in a["pads"]]
     fill = float(b.constant(ins[2]).data.ravel()[0]) if len(ins) > 2 and ins[2] else float(a.get("value", 0.0))
-    axes = [int(x) % rank for x in b.constant(ins[3]).data.ravel()] if len(ins) > 3 and ins[3] else list(range(rank))
+    axes = [x % rank for x in integers(b, ins[3])] if len(ins) > 3 and ins[3] else list(range(rank))
     mode = a.get("mode", "constant")
+    if not np.isfinite(fill):
+        raise b.fail(f"padding with {fill}", "pad with a number")
     if len(pads) != 2 * len(axes) or min(pads) < 0 or mode not in ("constant", "reflect", "edge"):
         raise b.fail(f"pads {pads} in mode {mode}", "constant, reflect and edge without negative pads are supported")
     stored = [(0, 0)] * len(b.shape(value.tensor))
@@ -220,7 +237,10 @@ def reduction(op: str, attrs: Callable[[tuple[int, ...], bool], Attrs]) -> Trans
         value = _movable(b, ins[0])
         rank = len(value.shape)
         axes = _axes(b, ins, a, rank)
-        axes = list(range(rank)) if axes is None else axes
+        if not axes and a.get("noop_with_empty_axes", 0):
+            b.set_like(outs[0], b.value(ins[0]).tensor, b.value(ins[0]))
+            return
+        axes = axes or list(range(rank))
         keep = bool(a.get("keepdims", 1))
         spatial = set(range(2, rank))
         if value.layout is Layout.LAST and (keep or set(axes) == spatial):
@@ -258,7 +278,7 @@ def arg(op: str, attrs: Callable[[int, bool, bool], Attrs]) -> Translator:
 
 def top_k(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
     axis = int(a.get("axis", -1)) % len(b.value(ins[0]).shape)
-    k = int(b.constant(ins[1]).data.ravel()[0]) if len(ins) > 1 else int(a["k"])
+    k = integers(b, ins[1])[0] if len(ins) > 1 else int(a["k"])
     tensor = b.plain(ins[0])
     kinds = [b.types[tensor], TensorType(DType.INT32, ())]
     made = b.emit("TopK", TopKAttrs(k, axis, bool(a.get("largest", 1))), [tensor], list(outs), kinds)

@@ -110,12 +110,13 @@ class Builder:
     def add_constant(self, name: str, data: Array, qparams: QParams | None = None) -> str:
         """Store a constant tensor; reals as float32. Returns its name."""
         if data.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                data = data.astype(np.float32)
             if not np.all(np.isfinite(data)):
-                raise self.fail(f"constant '{name}' holds NaN or infinity", "repair the model's weights")
-            data = data.astype(np.float32)
+                raise self.fail(f"constant '{name}' holds NaN, infinity or more than binary32", "repair the weights")
         tensor = unique_name(name or "constant", self.types)
         self.types[tensor] = TensorType(DType(str(data.dtype)), tuple(data.shape), qparams)
-        self.stored[tensor] = np.ascontiguousarray(data)
+        self.stored[tensor] = np.asarray(data, order="C")
         return tensor
 
     def emit(
@@ -143,7 +144,10 @@ class Builder:
         for wanted in names:
             outs.append(unique_name(wanted, (*self.types, *outs)))
         node = Node(op, label, tuple(inputs), tuple(outs), attrs, source=self.source)
-        shapes = ops.operator(op, f"{self.where}: {self.source}").infer(node, [self.types.get(i) for i in inputs])
+        try:
+            shapes = ops.operator(op, str(node)).infer(node, [self.types.get(i) for i in inputs])
+        except UnsupportedError as error:
+            raise self.fail(error.what, error.hint) from error
         if kind is None:
             first = self.types[inputs[0]]
             kind = first if first.qparams is not None or not first.dtype.is_float else TensorType(DType.FLOAT32, ())

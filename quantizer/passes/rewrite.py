@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.quantizer import ops
+from intaglio.quantizer.errors import UnsupportedError
 from intaglio.quantizer.ir import DType, Graph, Node, TensorType, unique_name
 from intaglio.quantizer.ops.base import context
 
@@ -110,8 +111,16 @@ def add_constant(graph: Graph, base: str, value: NDArray[Any], kind: TensorType)
 
 
 def float_constant(graph: Graph, base: str, value: NDArray[Any]) -> tuple[Graph, str]:
-    """Like `add_constant`, of binary32."""
-    return add_constant(graph, base, value, TensorType(DType.FLOAT32, tuple(value.shape)))
+    """Like `add_constant`, of binary32.
+
+    Raises:
+        UnsupportedError: a value leaves it.
+    """
+    with np.errstate(over="ignore"):
+        stored = value.astype(np.float32)
+    if not np.all(np.isfinite(stored)):
+        raise UnsupportedError(f"{graph.name}: '{base}'", "folded weights leave binary32", "repair the model's weights")
+    return add_constant(graph, base, stored, TensorType(DType.FLOAT32, tuple(value.shape)))
 
 
 def total_macs(graph: Graph) -> int:
