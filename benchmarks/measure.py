@@ -23,6 +23,9 @@ from intaglio.quantizer.errors import UsageError
 
 Array = npt.NDArray[np.generic]
 
+# Software float is built at each, and the faster one counts; a library is built with its own flags.
+FLOAT_LEVELS = ("-O2", "-O3")
+
 
 @dataclass(frozen=True)
 class Network:
@@ -52,7 +55,8 @@ class Row:
         layers: counted instructions per layer index; -1 for what follows the last layer.
         exact: the outputs equal LiteRT's BUILTIN_REF.
         float_free: the linked image holds no floating point.
-        software_float: counted instructions of the binary32 baseline; None where not run.
+        cflags: what the library was compiled with beside the flags of the core.
+        software_float: counted instructions of the binary32 baseline by its level; empty where not run.
     """
 
     network: str
@@ -67,7 +71,13 @@ class Row:
     stack_bytes: int
     exact: bool
     float_free: bool
-    software_float: int | None
+    cflags: tuple[str, ...]
+    software_float: dict[str, int]
+
+    @property
+    def best_float(self) -> int | None:
+        """Instructions of the baseline at its better level."""
+        return min(self.software_float.values(), default=None)
 
 
 def models_folder() -> Path:
@@ -121,10 +131,12 @@ def measure_network(network: Network, model: Path, core: Core, *, software_float
         clean = scan_elf(work / "image.elf", core).clean
         footprint = measure(work / "library", core)
         wanted = litert_outputs(model, sample)
-        baseline = None
+        baseline: dict[str, int] = {}
         if software_float:
             write_baseline(net, work / "float", f"{network.key}_float")
-            baseline = run_on_core(work / "float", core, [sample]).instructions[0]
+            for level in FLOAT_LEVELS:
+                run = run_on_core(work / "float", core, [sample], flags=("-std=c11", level))
+                baseline[level] = run.instructions[0]
     cost = estimate(result.elf, result.counts, core)[0]
     return Row(
         network=network.key,
@@ -139,5 +151,6 @@ def measure_network(network: Network, model: Path, core: Core, *, software_float
         stack_bytes=footprint.stack_bytes,
         exact=all(a.tobytes() == b.tobytes() for a, b in zip(result.outputs[0], wanted, strict=True)),
         float_free=clean,
+        cflags=tuple(compiled.manifest["cflags"]),
         software_float=baseline,
     )

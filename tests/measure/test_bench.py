@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import bench
 import pytest
 from measure import NETWORKS, Row, models_folder
-from tables import geometric_mean, markdown, ratios, read_peers
+from quality import Accuracy, ToolCost, accuracies
+from tables import compare, markdown, read_peers
+from targets import LEVELS, Target, geometric_mean, judge, ratios, read_targets
 
 from intaglio.boards.cores import CORES
 from intaglio.quantizer.errors import UsageError
@@ -29,18 +34,35 @@ def row(network: str, core: str, instructions: int, software_float: int | None =
         stack_bytes=96,
         exact=True,
         float_free=True,
-        software_float=software_float,
+        cflags=("-O2",),
+        software_float={} if software_float is None else {"-O2": software_float + 1, "-O3": software_float},
     )
 
 
 def test_every_figure_of_others_names_its_source_and_a_known_core() -> None:
     keys = {network.key for network in NETWORKS}
-    for group in read_peers().values():
+    peers = read_peers()
+    others = {"cortex-m85"}  # published, and not generated for
+    for group in peers["networks"].values():
         for tool in group.values():
             assert tool["source"] and tool["unit"] and tool["label"]
             for core, figures in tool.items():
                 if isinstance(figures, dict):
-                    assert core in CORES and set(figures) == keys
+                    assert core in {*CORES, *others} and figures and set(figures) <= keys
+    for tool in peers["small"]:
+        assert tool["source"] and tool["unit"] and tool["label"] and tool["model"]
+
+
+def test_figures_of_others_stand_beside_ours() -> None:
+    peers = read_peers()
+    found = compare([row("vww", "cortex-m4", 9_850_000)], peers)
+    measured = {(c["quantity"], c["tool"]): c for c in found if c["ratio"] is not None}
+    assert measured["instructions", "TinyEngine"]["ratio"] == pytest.approx(2.0)
+    assert measured["cycles", "best published, closed source, real boards"]["ours"] == pytest.approx(19.7)
+    assert measured["flash", "TFLM + CMSIS-NN"]["ours"] == 2.0
+    assert measured["ram", "TinyEngine"]["ratio"] == pytest.approx(59.9 / (1096 / 1024))
+    assert {(c["core"], c["network"]) for c in measured.values()} == {("cortex-m4", "vww")}
+    assert any(c["core"] == "cortex-m85" for c in found)
 
 
 def test_means_are_geometric_and_only_over_complete_cores() -> None:
@@ -59,8 +81,80 @@ def test_means_are_geometric_and_only_over_complete_cores() -> None:
     assert geometric_mean([2.0, 8.0]) == pytest.approx(4.0)
 
 
+def all_rows(instructions: int, **changes: Any) -> list[Row]:
+    rows = [row(network.key, core, instructions, 40 * instructions) for core in CORES for network in NETWORKS]
+    return [replace(r, **changes) for r in rows]
+
+
+def verdicts(targets: Sequence[Target]) -> dict[str, dict[str, bool | None]]:
+    return {t.figure: {level: t.met(level) for level in LEVELS} for t in targets}
+
+
+def test_every_target_is_judged() -> None:
+    accuracy = [Accuracy(key, "data", 100, 97, 96) for key in ("kws", "resnet8", "vww", "digits")]
+    targets = judge(all_rows(400_000), read_peers(), accuracy, ToolCost(2.5, 600.0, 0.2))
+    found = verdicts(targets)
+    assert all(t.measured is not None for t in targets)
+    assert (
+        len(targets)
+        == len(found)
+        == sum(
+            len(limits)
+            for limits in (
+                ("exact", "no float"),
+                NETWORKS,
+                read_targets()["mean"]["tflm_cmsis_nn"],
+                read_targets()["mean"]["software_float"],
+                *(read_targets()[key] for key in ("flash", "arena", "accuracy", "tool")),
+            )
+        )
+    )
+    assert found["exact to LiteRT's reference kernels: networks x cores"]["version"]
+    assert found["instructions, TFLM + CMSIS-NN / ours, M4, AD autoencoder"]["version"]
+    assert found["instructions, TFLM + CMSIS-NN / ours, M4, geometric mean"] == {
+        "version": None,
+        "must": True,
+        "aim": True,
+    }
+    assert found["instructions, software float / ours, M0, geometric mean"] == {
+        "version": True,
+        "must": True,
+        "aim": None,
+    }
+    assert found["flash, KWS DS-CNN"]["must"]
+    assert found["accuracy, KWS DS-CNN from its float model"]["version"]
+    assert found["accuracy lost against float, digits"]["version"] is False
+    assert found["KWS compiled for the M0: peak memory"]["version"] is False
+    assert found["KWS compiled for the M0: time"]["version"]
+
+
+def test_a_missed_target_says_so() -> None:
+    rows = all_rows(600_000, arena_bytes=40_000, exact=False)
+    targets = judge(rows, read_peers())
+    found = verdicts(targets)
+    assert found["exact to LiteRT's reference kernels: networks x cores"]["version"] is False
+    assert found["instructions, TFLM + CMSIS-NN / ours, M4, AD autoencoder"]["version"] is False
+    assert found["arena, ResNet8"] == {"version": True, "must": False, "aim": None}
+    assert found["accuracy, ResNet8 from its float model"]["version"] is None
+    text = markdown(rows, read_peers(), targets, "gcc X")
+    assert "| arena, ResNet8 | KiB | ≤ 48 | ≤ 34 |  | 39.06 | this version yes, must **no** |" in text
+    assert "| accuracy, ResNet8 from its float model |  | ≥ 0.86 |  |  | not measured |" in text
+
+
+def test_a_mean_of_some_networks_is_no_mean() -> None:
+    targets = judge([row("kws", "cortex-m4", 1_000)], read_peers())
+    assert [t.measured for t in targets if "geometric mean" in t.figure] == [None] * 8
+
+
+def test_the_exit_status_tells_exactness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for exact, float_free, status in ((True, True, 0), (False, True, 1), (True, False, 1)):
+        rows = [replace(row("ad", "cortex-m4", 300_000), exact=exact, float_free=float_free)]
+        monkeypatch.setattr(bench, "run", lambda *_, rows=rows, **__: rows)
+        assert bench.main(["--no-quality", "--out", str(tmp_path)]) == status
+
+
 def test_the_table_keeps_counts_and_models_apart() -> None:
-    text = markdown([row("kws", "cortex-m7", 3_880_000)], read_peers(), "gcc X")
+    text = markdown([row("kws", "cortex-m7", 3_880_000)], read_peers(), [], "gcc X")
     cells = "m7 | 3.880 M | ~7.760 M | 2.0 | 1,000 | 96 | yes | yes |  |  | 7.76 M | 2.00 |"
     assert f"| KWS DS-CNN (2.66 M) | {cells}" in text
     assert "no public table for cortex-m7" in text and "TFLM + CMSIS-NN" in text
@@ -90,6 +184,9 @@ def test_the_report_is_markdown_and_json(tmp_path: Path) -> None:
     data = json.loads((tmp_path / "bench.json").read_text())
     assert data["rows"][0]["instructions"] == 1_000_000
     assert data["means"]["cortex-m4"]["tflm_cmsis_nn"] == pytest.approx(7.84)
+    each = next(t for t in data["targets"] if t["figure"].endswith("M4, KWS DS-CNN"))
+    assert each["met"] == {"version": True} and each["limits"] == {"version": 1.0}
+    assert len(data["comparisons"]) > 80 and len(data["peers"]["small"]) == 4
     assert (tmp_path / "bench.md").read_text().startswith("# Benchmark")
 
 
@@ -105,4 +202,17 @@ def test_a_network_is_measured_whole(core: str) -> None:
     assert sum(measured.histogram.values()) == measured.instructions
     assert measured.instructions > 264_192 // (8 if core == "cortex-m55" else 2)
     assert measured.flash_bytes > 264_192 and 0 < measured.stack_bytes < 4096
-    assert (measured.software_float is not None) == (core == "cortex-m0")
+    assert set(measured.software_float) == ({"-O2", "-O3"} if core == "cortex-m0" else set())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MODELS.is_dir(), reason="INTAGLIO_MODELS names no folder of models")
+def test_accuracies_are_measured() -> None:
+    found = {a.network: a for a in accuracies(MODELS)}
+    assert {network: a.samples for network, a in found.items()} == {
+        "kws": 600,
+        "resnet8": 200,
+        "vww": 50,
+        "digits": 360,
+    }
+    assert all(0.75 < a.integer_right / a.samples <= 1 for a in found.values())
