@@ -60,4 +60,5 @@ def _list_boards(json: bool) -> None:
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
         return
-    table("boards", columns, rows)
+    # Without the titles, a row fits 80 characters.
+    table("boards", columns[:1] + columns[2:], [row[:1] + row[2:] for row in rows])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 import tomllib
 from pathlib import Path
 
@@ -49,8 +48,7 @@ def ticked(things: dict[str, object], separator: str) -> str:
 
 def test_the_example_is_a_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (DOCS / "add-a-board.md").read_text(encoding="utf-8")
-    (indented,) = re.findall(r"^    inherits.*?(?=^\S)", page, re.S | re.M)
-    block = textwrap.dedent(indented)
+    (block,) = re.findall(r"^```toml\n(.*?)^```", page, re.S | re.M)
     assert tomllib.loads(block)["inherits"] == "chips/stm32f4"
     (tmp_path / "chips").mkdir()
     for chip in (schema.BOARDS_DIR / "chips").iterdir():
