@@ -179,7 +179,7 @@ def _grouped(data: Array, groups: int) -> Array:
 def _cut(
     b: Builder, a: Attributes, size: Sequence[int], full: Sequence[int], stride: Sequence[int], rank: int
 ) -> tuple[int, int, int, int]:
-    """What `pads`, `output_shape` or `auto_pad` cut off the full output (top, bottom, left, right); less than 0 adds."""
+    """What `pads`, `output_shape` or `auto_pad` cut off the full output: top, bottom, left, right; less than 0 adds."""
     mode, shape = a.get("auto_pad", "NOTSET"), a.get("output_shape")
     if not shape and mode in ("NOTSET", "VALID"):
         return window_pads(b, a, size, (1, 1), stride, (1, 1))

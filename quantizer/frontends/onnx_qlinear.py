@@ -60,7 +60,10 @@ def weights_of(b: Builder, name: str, scale: str, zero: str, axis: int) -> Const
 
 def bias_of(b: Builder, name: str) -> Constant:
     """An int32 bias in units of the accumulator, as QLinearConv defines it."""
-    return Constant(b.constant(name).data.astype(np.int32))
+    data = b.constant(name).data
+    if data.dtype != np.int32:
+        raise b.fail(f"a bias of {data.dtype}", "quantise the model again")
+    return Constant(data)
 
 
 def qlinear_conv(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
