@@ -17,7 +17,7 @@ from intaglio.quantizer.frontends.onnx_qdq import QDQ, settle_quantised
 from intaglio.quantizer.frontends.onnx_qlinear import QLINEAR
 from intaglio.quantizer.frontends.onnx_resize import RESIZE
 from intaglio.quantizer.frontends.onnx_shapes import SHAPES
-from intaglio.quantizer.frontends.onnx_values import MAX_ELEMENTS, Builder, Constant, Layout, image_shape
+from intaglio.quantizer.frontends.onnx_values import MAX_ELEMENTS, REALS, Builder, Constant, Layout, image_shape
 from intaglio.quantizer.ir import DType, Graph, TensorType
 
 OLDEST_OPSET = 7
@@ -143,7 +143,7 @@ def _dtype(where: str, name: str, code: int) -> DType:
 
     try:
         kind = helper.tensor_dtype_to_np_dtype(code)
-        return DType.FLOAT32 if kind.kind == "f" else DType(str(kind))
+        return DType.FLOAT32 if str(kind) in REALS else DType(str(kind))
     except (KeyError, ValueError, TypeError):
         known = TensorProto.DataType.Name(code) if code in TensorProto.DataType.values() else code
         raise UnsupportedError(f"{where}: '{name}'", f"element type {known}", "use float or integers") from None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.quantizer.errors import IntaglioError, ModelError, UnsupportedError
-from intaglio.quantizer.frontends.onnx_values import MAX_ELEMENTS, Builder, Constant
+from intaglio.quantizer.frontends.onnx_values import MAX_ELEMENTS, REALS, Builder, Constant
 
 FOLDS = frozenset(
     (
@@ -46,9 +46,13 @@ def array(where: str, tensor: Any, onnx: Any) -> NDArray[Any]:
         value = np.asarray(onnx.numpy_helper.to_array(tensor))
     except Exception as error:
         raise ModelError(where, f"is malformed ({short(error)})", "export it again") from error
-    if value.dtype.kind not in "iufb":
+    if not _is_number(value.dtype):
         raise UnsupportedError(where, f"type {value.dtype}", "integers and floats are supported")
     return value
+
+
+def _is_number(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iub" or str(dtype) in REALS
 
 
 def attribute(where: str, given: Any, onnx: Any) -> Any:
@@ -107,7 +111,7 @@ def fold(b: Builder, where: str, node: Any, opsets: Sequence[Any], onnx: Any) ->
         raise ModelError(where, f"constant cannot be evaluated ({short(error)})", "export it again") from error
     for name, result in zip([o for o in node.output if o], results, strict=True):
         value = np.asarray(result)
-        if value.dtype.kind not in "iufb":
+        if not _is_number(value.dtype):
             raise UnsupportedError(where, f"makes a constant of type {value.dtype}", "export the model again")
         b.constants[name] = Constant(value)
 

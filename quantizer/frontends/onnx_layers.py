@@ -133,7 +133,9 @@ def conv_transpose(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attri
     image = b.last(ins[0])
     data = weights.data if rank == 4 else weights.data[:, :, None]
     groups = int(a.get("group", 1))
-    channels = b.shape(image)[3]
+    batch, _, _, channels = b.shape(image)
+    if batch != 1:
+        raise b.fail(f"a batch of {batch}", "export the model with batch 1")
     if data.ndim != 4 or groups < 1 or data.shape[0] != channels or channels % groups:
         raise b.fail(f"weights {list(weights.data.shape)} with {groups} groups on {channels} channels", "re-export it")
     if groups > 1 and weights.qparams is not None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from intaglio.quantizer.frontends.onnx_layers import Attributes, Translator
 from intaglio.quantizer.frontends.onnx_shapes import binary
-from intaglio.quantizer.frontends.onnx_values import Builder, Constant, Layout, stored_axis
+from intaglio.quantizer.frontends.onnx_values import REALS, Builder, Constant, Layout, stored_axis
 from intaglio.quantizer.ir import Attrs, DType, TensorType
 from intaglio.quantizer.ops.abs import AbsAttrs
 from intaglio.quantizer.ops.add import AddAttrs
@@ -122,7 +122,7 @@ def cast(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> 
     value = b.value(ins[0])
     known = b.types[value.tensor]
     target = helper.tensor_dtype_to_np_dtype(int(a["to"]))
-    if known.dtype.is_float and target.kind == "f":
+    if known.dtype.is_float and str(target) in REALS:
         identity(b, ins, outs, a)
         return
     if known.dtype.is_float or target.kind not in "iub" or known.qparams is not None:

@@ -287,8 +287,20 @@ def top_k(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) ->
 
 
 def space_to_depth(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
-    made = b.emit("SpaceToDepth", SpaceToDepthAttrs(int(a["blocksize"])), [b.last(ins[0])], outs[0])
-    b.set_image(outs[0], made[0], 4)
+    image, block = b.last(ins[0]), int(a["blocksize"])
+    mode = a.get("mode", "DCR")
+    if mode == "CRD":
+        # Channels before the block's pixels, which no kernel of its own is worth.
+        n, h, w, c = b.shape(image)
+        if block < 1 or h % block or w % block:
+            raise b.fail(f"blocks of {block} do not tile {h} x {w}", "re-export the model")
+        split = b.reshaped(image, (n, h // block, block, w // block, block, c))
+        made = b.reshaped(b.transposed(split, (0, 1, 3, 5, 2, 4)), (n, h // block, w // block, c * block * block))
+    elif mode == "DCR":
+        made = b.emit("SpaceToDepth", SpaceToDepthAttrs(block), [image], outs[0])[0]
+    else:
+        raise b.fail(f"mode {mode}", "DCR and CRD are supported")
+    b.set_image(outs[0], made, 4)
 
 
 def depth_to_space(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:

@@ -26,6 +26,9 @@ MAX_ELEMENTS = 1 << 26
 
 Array = NDArray[Any]
 
+REALS = ("float16", "float32", "float64")
+"""numpy's names of the types that count as real; what onnx adds to them (bfloat16, float8...) is refused."""
+
 
 class Layout(StrEnum):
     """How a stored tensor is read."""

@@ -98,7 +98,7 @@ class _Writer:
             scale, zero = scale.reshape(shape), zero.reshape(shape)
         low = -dtype.high if qparams.axis is not None else dtype.low
         stored = np.clip(np.rint(value / scale) + zero, low, dtype.high)
-        self.constants[name], self.types[name] = stored.astype(dtype.numpy), kind
+        self.constants[name], self.types[name] = stored.astype(dtype.numpy).reshape(value.shape), kind
         return name
 
     def _reals(self, name: str) -> Reals:
