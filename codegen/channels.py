@@ -17,7 +17,7 @@ def is_high(params: MacParams) -> bool:
     of TFLite fit the same form (`requant.c.j2`) when every shift is to the right and 2 * acc fits int32.
     """
     rq = params.requant
-    if rq.wide:
+    if rq.wide or rq.bounds is not None:
         return False
     if rq.method is Method.DOUBLE:
         return bool(rq.shift.max() <= -1 and all(lo >= -(2**30) and hi < 2**30 for lo, hi in params.intervals))
@@ -35,15 +35,8 @@ def high_shift(rq: Requant) -> Ints:
 
 
 def requant_words(rq: Requant) -> Ints:
-    """The words of each channel that `requant.c.j2` reads: (channels, words); no words when shared or a table.
-
-    MUL96 has three (high, low, shift), TABLE none (its thresholds are an array of their own), others two.
-    """
-    if rq.channels == 1 or rq.method is Method.TABLE:
-        return np.zeros((rq.channels, 0), np.int64)
-    if rq.method is Method.MUL96:
-        return np.stack([rq.multiplier >> 30, rq.multiplier & (2**30 - 1), rq.shift], axis=1)
-    return np.stack([rq.multiplier, rq.shift], axis=1)
+    """The words of each channel that `requant.c.j2` reads: (channels, words); no words when shared or a table."""
+    return np.zeros((1, 0), np.int64) if rq.channels == 1 else rq.words
 
 
 def rows(params: MacParams, bias: Ints | None = None) -> Ints:

@@ -117,6 +117,39 @@ def multiply_two_words(value: Ints, multiplier: int | Ints, shift: int | Ints) -
     return total
 
 
+def multiply_four_words(value: Ints, multiplier: int | Ints, shift: int | Ints) -> Ints:
+    """Return floor(value * multiplier / 2**shift + 1/2) for 62-bit values, 61-bit multipliers and shifts above 62.
+
+    Both are split at 31 bits; exact, since floors of floors are floors.
+    """
+    value = np.asarray(value, np.int64)
+    multiplier, shift = np.asarray(multiplier, np.int64), np.asarray(shift, np.int64)
+    mask = 2**31 - 1
+    high, low = multiplier >> 31, multiplier & mask
+    middle = (value >> 31) * low + (value & mask) * high + ((value & mask) * low >> 31)
+    top = (value >> 31) * high + (middle >> 31)
+    total: Ints = (top + (np.int64(1) << (shift - 62) >> 1)) >> (shift - 62)
+    return total
+
+
+def settle_ties(value: Ints, result: Ints, twice: Ints | int, divisor: Ints | int, rounding: Rounding) -> Ints:
+    """Move results that a halfway value left on the wrong side of it.
+
+    Args:
+        value: what was scaled by p / divisor, a fraction in lowest terms.
+        result: value * p / divisor rounded to nearest, halves either way.
+        twice: 2 * p modulo 2**32, as int32.
+        divisor: below 2**29.
+
+    value * p / divisor - result is `rest` / (2 * divisor). As its size is below 2**31, 32 bits are enough to know it.
+    """
+    divisor = np.asarray(divisor, np.int64)
+    rest = wrap_int32(wrap_int32(value) * twice - 2 * wrap_int32(result) * divisor)
+    if rounding is Rounding.HALF_UP:
+        return np.asarray(result + (rest == divisor), np.int64)
+    return np.asarray(result + np.where(np.abs(rest) == divisor, (result & 1) * np.sign(rest), 0), np.int64)
+
+
 class Rounding(StrEnum):
     """How a contract rounds a rational to an integer."""
 

@@ -2,12 +2,12 @@
 
 A layer's accumulator lies in an interval that is known exactly, since its weights are. Over that interval the
 map accumulator -> output is monotone, so a multiplier and a shift compute it everywhere when they compute it
-on both sides of each step. Where no multiplier passes, the steps themselves become a table.
+on both sides of each step. Where no multiplier passes, the steps themselves become a table, if it is small.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
@@ -34,8 +34,28 @@ class Method(StrEnum):
     """The same with a 64-bit product."""
     MUL96 = "mul96"
     """A multiplier of two words, high * 2**30 + low: (acc * high + (acc * low >> 30) + half) >> (shift - 30)."""
+    TIES = "ties"
+    """MUL64, then what is exactly a half is told by 32-bit arithmetic and moved to where the contract rounds it."""
+    MUL128 = "mul128"
+    """A multiplier of two words, high * 2**31 + low, and accumulators of two: four products, their high 66 bits."""
     TABLE = "table"
     """The number of thresholds that the accumulator has reached."""
+
+
+_ARITHMETIC: dict[Method, Callable[..., Ints]] = {
+    Method.DOUBLE: fp.multiply_double_rounding,
+    Method.REDUCED: fp.multiply_reduced,
+    Method.MUL32: fp.multiply_shift,
+    Method.MUL64: fp.multiply_shift,
+    Method.MUL96: fp.multiply_two_words,
+    Method.TIES: fp.multiply_shift,
+    Method.MUL128: fp.multiply_four_words,
+}
+_SPLIT = {Method.MUL96: 30, Method.MUL128: 31}
+"""Bits of the low word of a multiplier of two."""
+
+TABLE_BYTES = 4096
+"""The largest table of steps that a layer may have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +66,14 @@ class Requant:
         method: the arithmetic; one for all channels of a layer.
         multiplier: int64 (channels,) or (1,).
         shift: int64 like multiplier. DOUBLE, REDUCED: TFLite's signed exponent, left when positive.
-            MUL32, MUL64, MUL96: the right shift, >= 0 (MUL96: > 30).
+            MUL32, MUL64, MUL96, TIES, MUL128: the right shift, >= 0 (MUL96: > 30; MUL128: > 62).
         thresholds: TABLE only: int64 (channels, high - low), ascending; saturated into the int64 range.
         zero_point, low, high: added after scaling; the clip.
         wide: the accumulator is int64.
+        bounds: what the accumulator is clipped to first, as far as the map's steps reach; None: it is not.
+        halves: TIES only: what `fixedpoint.settle_ties` takes, int64 (channels, 2): 2 p and q of each scale p / q; 0
+            and 1 where a channel has no halves.
+        rounding: TIES only: where halves go.
     """
 
     method: Method
@@ -60,6 +84,20 @@ class Requant:
     high: int
     thresholds: Ints | None = None
     wide: bool = False
+    bounds: Interval | None = None
+    halves: Ints | None = None
+    rounding: Rounding = Rounding.HALF_UP
+
+    @property
+    def words(self) -> Ints:
+        """What the device's arithmetic reads: int64 (channels, words), each an int32; none of a table."""
+        if self.method is Method.TABLE:
+            return np.zeros((self.channels, 0), np.int64)
+        if self.method in _SPLIT:
+            bits = _SPLIT[self.method]
+            return np.stack([self.multiplier >> bits, self.multiplier & ((1 << bits) - 1), self.shift], axis=1)
+        words = np.stack([self.multiplier, self.shift], axis=1)
+        return words if self.halves is None else np.concatenate([words, self.halves], axis=1)
 
     @property
     def channels(self) -> int:
@@ -73,6 +111,8 @@ class Requant:
             acc: int64, any shape; its `axis` runs over the channels.
         """
         acc = np.moveaxis(np.asarray(acc, np.int64), axis, -1)
+        if self.bounds is not None:
+            acc = fp.saturate(acc, *self.bounds)
         if self.method is Method.TABLE:
             assert self.thresholds is not None
             out = np.empty_like(acc)
@@ -82,15 +122,10 @@ class Requant:
                 for c in range(self.channels):
                     out[..., c] = self.low + np.searchsorted(self.thresholds[c], acc[..., c], side="right")
             return np.moveaxis(out, -1, axis)
-        arithmetic = {
-            Method.DOUBLE: fp.multiply_double_rounding,
-            Method.REDUCED: fp.multiply_reduced,
-            Method.MUL32: fp.multiply_shift,
-            Method.MUL64: fp.multiply_shift,
-            Method.MUL96: fp.multiply_two_words,
-        }[self.method]
-        scaled = arithmetic(acc, self.multiplier, self.shift) + self.zero_point
-        return np.moveaxis(fp.saturate(scaled, self.low, self.high), -1, axis)
+        scaled = _ARITHMETIC[self.method](acc, self.multiplier, self.shift)
+        if self.halves is not None:
+            scaled = fp.settle_ties(acc, scaled, self.halves[:, 0], self.halves[:, 1], self.rounding)
+        return np.moveaxis(fp.saturate(scaled + self.zero_point, self.low, self.high), -1, axis)
 
     def range(self, intervals: Sequence[Interval]) -> Interval:
         """The smallest and largest output over the channels' accumulator intervals (the map is monotone)."""
@@ -122,91 +157,175 @@ def tflite_requant(
     )
 
 
-def exact_requant(
-    definitions: Sequence[AffineMap], intervals: Sequence[Interval], where: str, *, long_multiply: bool = True
-) -> Requant:
+def exact_requant(definitions: Sequence[AffineMap], intervals: Sequence[Interval], where: str) -> Requant:
     """Find the cheapest arithmetic proven equal to the definitions over the intervals.
 
     Args:
         definitions: one per channel, or one for all; they share zero_point, low, high and rounding.
         intervals: of the accumulators, as many as definitions.
         where: the node, for messages.
-        long_multiply: whether a 64-bit product is cheap enough to be tried before a table.
 
     Raises:
-        ProofError: an accumulator may exceed int64.
+        ProofError: an accumulator may exceed 62 bits, or there is no such arithmetic but a large table.
     """
     if any(lo < -(2**62) or hi > 2**62 for lo, hi in intervals):
         raise ProofError(where, "an accumulator may exceed 62 bits", "use smaller weights or fewer inputs")
     first = definitions[0]
     wide = any(lo < fp.INT32_LOW or hi > fp.INT32_HIGH for lo, hi in intervals)
-    methods = ([] if wide else [Method.MUL32]) + ([Method.MUL64, Method.MUL96] if long_multiply else [])
-    level = 0
+    bounds, found = None, None
+    for bounds in _bounds(definitions, intervals, wide=wide):
+        found = _cheapest(definitions, [_clipped(interval, bounds) for interval in intervals])
+        if found is not None:
+            break
+    if found is None:
+        return _table(definitions, where, wide=wide)
+    method, pairs = found
+    return Requant(
+        method,
+        np.array([m for m, _ in pairs], np.int64),
+        np.array([s for _, s in pairs], np.int64),
+        first.zero_point,
+        first.low,
+        first.high,
+        wide=wide,
+        bounds=bounds,
+        halves=np.array([_halves(d) for d in definitions], np.int64) if method is Method.TIES else None,
+        rounding=first.rounding,
+    )
+
+
+def _bounds(
+    definitions: Sequence[AffineMap], intervals: Sequence[Interval], *, wide: bool
+) -> Iterator[Interval | None]:
+    """What to clip the accumulator to, the cheapest first: 64 bits to the steps' 32 at once, others if they must be."""
+    lo, hi = min(lo for lo, _ in intervals), max(hi for _, hi in intervals)
+    steps = [d.thresholds()[[0, -1]].tolist() for d in definitions if d.scale > 0 and d.high > d.low]
+    first, last = min((t[0] - 1 for t in steps), default=0), max((t[1] for t in steps), default=0)
+    bounds = max(lo, min(first, hi)), min(hi, max(last, lo))
+    if wide and bounds[0] >= fp.INT32_LOW and bounds[1] <= fp.INT32_HIGH:
+        yield bounds
+    yield None
+    yield bounds
+
+
+def _clipped(interval: Interval, bounds: Interval | None) -> Interval:
+    """What is left of an interval."""
+    if bounds is None:
+        return interval
+    lo, hi = (min(max(end, bounds[0]), bounds[1]) for end in interval)
+    return lo, hi
+
+
+def _cheapest(
+    definitions: Sequence[AffineMap], intervals: Sequence[Interval]
+) -> tuple[Method, list[tuple[int, int]]] | None:
+    """The first method that has a (multiplier, shift) for every channel."""
     found: dict[int, tuple[int, tuple[int, int]]] = {}
-    while level < len(methods):
+    level = 0
+    while True:
         # Channels that are done at this level already; one that fails sends all of them to the next.
         todo = [c for c in range(len(definitions)) if c not in found or found[c][0] != level]
         if not todo:
-            pairs = [pair for _, (_, pair) in sorted(found.items())]
-            return Requant(
-                methods[level],
-                np.array([m for m, _ in pairs], np.int64),
-                np.array([s for _, s in pairs], np.int64),
-                first.zero_point,
-                first.low,
-                first.high,
-                wide=wide,
-            )
+            return _METHODS[level], [pair for _, (_, pair) in sorted(found.items())]
         for c in todo:
-            steps = _steps(definitions[c], intervals[c])
-            pair = None
-            while level < len(methods) and pair is None:
-                pair = _search(definitions[c], intervals[c], steps, methods[level])
-                level += pair is None
-            if pair is None:
-                break
+            pair = _search(definitions[c], intervals[c], _METHODS[level])
+            while pair is None:
+                level += 1
+                if level == len(_METHODS):
+                    return None
+                pair = _search(definitions[c], intervals[c], _METHODS[level])
             found[c] = level, pair
-    ones = np.ones(len(definitions), np.int64)
-    table = np.stack([_table(d) for d in definitions])
-    return Requant(Method.TABLE, ones, 0 * ones, first.zero_point, first.low, first.high, thresholds=table, wide=wide)
 
 
-def _table(definition: AffineMap) -> Ints:
-    if definition.scale == 0:
+def _table(definitions: Sequence[AffineMap], where: str, *, wide: bool) -> Requant:
+    """The steps themselves, where they are few.
+
+    Raises:
+        ProofError: they are many.
+    """
+    first, channels = definitions[0], len(definitions)
+    size = channels * (first.high - first.low) * (8 if wide else 4)
+    if size > TABLE_BYTES:
+        raise ProofError(
+            where,
+            f"no multiplier is proven for these scales, and a table of every step would take {size} bytes",
+            "use scales whose ratio is not that of small whole numbers",
+        )
+    ones = np.ones(channels, np.int64)
+    thresholds = np.stack([_thresholds(d) for d in definitions])
+    return Requant(
+        Method.TABLE, ones, 0 * ones, first.zero_point, first.low, first.high, thresholds=thresholds, wide=wide
+    )
+
+
+def _thresholds(definition: AffineMap) -> Ints:
+    """The thresholds; those of a constant map lie beyond any accumulator."""
+    if definition.scale <= 0:
         reached = definition.at(0) - definition.low
         ends = [-(2**63)] * reached + [2**63 - 1] * (definition.high - definition.low - reached)
         return np.array(ends, np.int64)
     return definition.thresholds()
 
 
-def _steps(definition: AffineMap, interval: Interval) -> Ints:
-    """Return the accumulators to be tried: the interval's ends and both sides of each step within it."""
+def _steps(definition: AffineMap, interval: Interval, reach: int) -> Ints:
+    """Return the accumulators to be tried: the interval's ends and so many on both sides of each step within it."""
     lo, hi = interval
-    points = [lo, hi]
+    points = [p for d in range(reach) for p in (lo + d, hi - d) if lo <= p <= hi]
     if definition.scale > 0:
         first, last = definition.at(lo), definition.at(hi)
         ts = definition.thresholds()[first - definition.low : last - definition.low]
-        return np.sort(np.concatenate([points, ts, ts[ts > lo] - 1]), kind="stable")
+        beside = [ts + d for d in range(-reach, reach)]
+        return np.sort(np.concatenate([points, *(v[(v > lo) & (v < hi)] for v in beside)]), kind="stable")
     return np.array(sorted(set(points)), np.int64)
 
 
-def _search(definition: AffineMap, interval: Interval, points: Ints, method: Method) -> tuple[int, int] | None:
-    """Return the first (multiplier, shift) of a method's candidates that passes at every point, or None."""
+def _halves(definition: AffineMap) -> tuple[int, int]:
+    """What `fixedpoint.settle_ties` takes of a scale; (0, 1) where it has no halves, or none that 29 bits can tell."""
+    scale = definition.scale
+    if type(definition) is not AffineMap or scale.denominator % 2 or scale.denominator >= 2**29:
+        return 0, 1
+    return (2 * scale.numerator + 2**31) % 2**32 - 2**31, scale.denominator
+
+
+def _search(definition: AffineMap, interval: Interval, method: Method) -> tuple[int, int] | None:
+    """Return the first (multiplier, shift) of a method's candidates that passes at every point, or None.
+
+    TIES: what is no half must be right without the settling, so the accumulators on both sides of a step are those
+    that are no halves: two neighbours never are both.
+    """
     candidates = _candidates(definition, max(abs(interval[0]), abs(interval[1]), 1), method)
     if not candidates:
         return None
+    points = _steps(definition, interval, 2 if method is Method.TIES else 1)
     expected = definition.apply(points) - definition.zero_point
     low, high = definition.low - definition.zero_point, definition.high - definition.zero_point
-    arithmetic = fp.multiply_two_words if method is Method.MUL96 else fp.multiply_shift
+    twice, divisor = _halves(definition)
+
+    def arithmetic(acc: Ints, multiplier: int | Ints, shift: int | Ints) -> Ints:
+        scaled = _ARITHMETIC[method](acc, multiplier, shift)
+        if method is Method.TIES:
+            scaled = fp.settle_ties(acc, scaled, twice, divisor, definition.rounding)
+        return fp.saturate(scaled, low, high)
+
     # A few points, tried on all candidates at once, reject most.
     few = slice(None, None, max(len(points) // 128, 1))
     multipliers, shifts = (np.array(column, np.int64)[:, None] for column in zip(*candidates, strict=True))
-    tried = np.clip(arithmetic(points[few], multipliers, shifts), low, high)
-    for i in np.flatnonzero((tried == expected[few]).all(axis=1)):
+    for i in np.flatnonzero((arithmetic(points[few], multipliers, shifts) == expected[few]).all(axis=1)):
         multiplier, shift = candidates[i]
-        if np.array_equal(np.clip(arithmetic(points, multiplier, shift), low, high), expected):
+        if np.array_equal(arithmetic(points, multiplier, shift), expected):
             return multiplier, shift
     return None
+
+
+_METHODS = (Method.MUL32, Method.MUL64, Method.MUL96, Method.TIES, Method.MUL128)
+"""The cheapest first."""
+_SHIFTS = {
+    Method.MUL32: range(31),
+    Method.MUL64: range(61, -1, -1),
+    Method.MUL96: range(90, 30, -1),
+    Method.TIES: range(61, -1, -1),
+    Method.MUL128: range(124, 62, -1),
+}
 
 
 def _candidates(definition: AffineMap, largest: int, method: Method) -> list[tuple[int, int]]:
@@ -215,9 +334,8 @@ def _candidates(definition: AffineMap, largest: int, method: Method) -> list[tup
     MUL32: the smallest multiplier first, which is the cheapest. The others: the most precise that fit; with fewer
     bits than that, only luck would pass.
     """
-    shifts = {Method.MUL32: range(31), Method.MUL64: range(61, -1, -1), Method.MUL96: range(90, 30, -1)}[method]
     result: list[tuple[int, int]] = []
-    for shift in shifts:
+    for shift in _SHIFTS[method]:
         nearest = round(definition.scale * 2**shift)
         fitting = [(m, shift) for m in (nearest, nearest + 1, nearest - 1) if _fits(largest, m, shift, method)]
         result += fitting
@@ -231,6 +349,9 @@ def _fits(largest: int, multiplier: int, shift: int, method: Method) -> bool:
     # The scaled value is an int32 to which the zero point, of 16 bits at most, is added before the clip.
     if multiplier < 0 or largest * multiplier >> shift >= 2**31 - 2**16:
         return False
+    if method is Method.MUL128:
+        # The middle word is below 2**62 + 2**61 + 2**31.
+        return multiplier < 2**61
     if method is Method.MUL96:
         high = multiplier >> 30
         return high < 2**31 and largest < 2**32 and largest * (high + 1) + (1 << (shift - 31)) < 2**63

@@ -99,6 +99,7 @@ def is_plain(params: MacParams, x: TensorType) -> bool:
         x.dtype is DType.INT8
         and params.weight_offset == 0
         and not params.wide
+        and params.requant.bounds is None
         and params.requant.method in (Method.DOUBLE, Method.MUL32, Method.MUL64)
     )
 

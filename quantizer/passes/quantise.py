@@ -115,7 +115,7 @@ class _Writer:
         largest = np.abs(np.moveaxis(weights, axis, 0).reshape(channels, -1)).max(axis=1)
         scales = np.where(largest > 0, np.maximum(largest / 127, 2.0**-100), 1.0).astype(np.float32).astype(np.float64)
         offset = np.zeros(channels) if bias is None else bias
-        # A bias that fills the accumulator would overflow it (int32), or need a table of steps (int64 beyond 33 bits):
+        # A bias that fills the accumulator would overflow it (int32), or need slow arithmetic (int64 beyond 33 bits):
         # its channel gets coarser weights instead.
         wide = x.dtype is DType.INT16
         limit = 2.0**31 if wide else 2.0**29

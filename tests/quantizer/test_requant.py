@@ -38,13 +38,26 @@ def test_each_threshold_is_the_first_accumulator_of_its_output(definition: Affin
             assert definition.at(at) >= value > definition.at(at - 1)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(maps(), min_size=1, max_size=3), st.integers(4, 40), st.integers(4, 40), st.integers(0, 2**32 - 1))
-def test_the_arithmetic_found_equals_the_definition(maps: list[AffineMap], down: int, up: int, seed: int) -> None:
-    first = maps[0]
-    maps = [AffineMap(m.scale, first.zero_point, first.low, first.high, first.rounding) for m in maps]
+@st.composite
+def layers(draw: st.DrawFn) -> list[AffineMap]:
+    """The channels of a layer: any scales, as far apart as weights may be; or ratios of whole numbers, with halves."""
+    first = draw(maps())
+    if draw(st.booleans()):
+        base = 10 ** draw(st.floats(-9, -2.3))
+        scales = [Fraction(float(np.float32(base * 10 ** draw(st.floats(-2, 1))))) for _ in range(3)]
+    else:
+        scales = [Fraction(draw(st.integers(1, 99)), draw(st.integers(1, 9)) * 2 ** draw(st.integers(3, 9)))]
+    return [AffineMap(s, first.zero_point, first.low, first.high, first.rounding) for s in scales]
+
+
+@settings(max_examples=100, deadline=None)
+@given(layers(), st.integers(4, 48), st.integers(4, 48), st.integers(0, 2**32 - 1))
+def test_every_layer_has_an_arithmetic_that_equals_its_definition(
+    maps: list[AffineMap], down: int, up: int, seed: int
+) -> None:
     interval = (-(2**down), 2**up)
     requant = exact_requant(maps, [interval] * len(maps), "test")
+    assert requant.method is not Method.TABLE
     rng = np.random.default_rng(seed)
     points = [*interval, *rng.integers(*interval, 300)]
     for m in maps:
@@ -68,6 +81,13 @@ def test_one_channel_that_needs_more_takes_the_others_along() -> None:
     both = exact_requant([easy, hard], [(-(2**20), 2**20)] * 2, "test")
     assert alone.method is Method.MUL32
     assert both.method is Method.MUL64
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+def test_no_table_of_many_steps(rounding: Rounding) -> None:
+    hard = AffineMap(Fraction(8191, 7 * 2**24), 0, -32768, 32767, rounding)
+    with pytest.raises(ProofError, match="a table of every step would take 262140 bytes"):
+        exact_requant([hard], [(-(2**31), 2**31 - 1)], "node")
 
 
 def test_an_accumulator_beyond_62_bits_is_refused() -> None:
