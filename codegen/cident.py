@@ -39,6 +39,19 @@ def identifier(text: str, fallback: str = "model") -> str:
     return f"{name}_" if name in _KEYWORDS else name
 
 
+def brief(name: str) -> str:
+    """Layers' names, or text with them, as people read them.
+
+    Where TFLite's converter fuses operators it strings their names together, `a/Relu;a/BiasAdd;a/Conv2D`: the first.
+    """
+    return re.sub(r";[^ ']*", "", name)
+
+
+def layer_identifier(name: str) -> str:
+    """Make the part of an identifier that says which layer: the last two steps of the layer's path."""
+    return identifier("_".join(brief(name).split("/")[-2:])[-40:], "layer")
+
+
 def comment(text: str) -> str:
     """Make text safe inside a C comment: printable ASCII, no comment delimiters, no line continuation."""
     safe = "".join(c if " " <= c <= "~" else "?" for c in text)

@@ -114,7 +114,7 @@ class Emitter:
             raise CodegenError(self._where(), f"{suffix} do not fit into {ctype}", "report this model")
         key = (ctype, stored.tobytes())
         if key not in self.arrays:
-            layer = "" if self._step is None else cident.identifier(self._step.node.name)
+            layer = "" if self._step is None else cident.layer_identifier(self._step.node.name)
             name = self._unique(f"{self.name}_{layer}_{suffix}")
             self.arrays[key] = DataArray(
                 name, ctype, stored.size, stored.nbytes, cident.initialiser(stored, ctype), self._where()
@@ -221,7 +221,10 @@ def emit(graph: Graph, name: str, core: Core) -> Library:
         "state_bytes": state_bytes,
         "digest": bytes.fromhex(digest),
         "helpers": list(emitter.helpers.values()),
-        "functions": [text.replace(_NAME, fn) for text, fn in emitter.functions.items()],
+        "functions": [
+            (text.replace(_NAME, fn), [layer for layer in layers if layer.function == fn])
+            for text, fn in emitter.functions.items()
+        ],
         "arrays": list(emitter.arrays.values()),
         "inputs": [_port(graph, pointers, t) for t in graph.inputs],
         "outputs": [_port(graph, pointers, t) for t in graph.outputs],

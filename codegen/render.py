@@ -49,6 +49,7 @@ def environment(functions: Mapping[str, Any]) -> Environment:
     env.filters.update(
         product=prod,
         comment=cident.comment,
+        brief=cident.brief,
         string=cident.string,
         initialiser=cident.initialiser,
         ctype=cident.CTYPES.get,
