@@ -86,7 +86,7 @@ class FullyConnected(MacOperator[FullyConnectedAttrs]):
         centred = (x - ctx.input(0).zero_point).reshape(-1, w.shape[1])
         total = acc.matmul(centred, (w - acc.weight_zero(ctx.input(1))).T)
         total = total if b is None else total + b.ravel()
-        return [acc.define_mac(ctx, total, self.lower(ctx), binary64=True).reshape(ctx.output.shape)]
+        return [acc.define_mac(ctx, total, ctx.node.params, binary64=True).reshape(ctx.output.shape)]
 
     def macs(self, ctx: Context) -> int:
         return ctx.output.elements * ctx.input(1).shape[1]

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from intaglio.quantizer.fixedpoint import Ints
-from intaglio.quantizer.ir import Attrs, DType
+from intaglio.quantizer.ir import Attrs, Contract, DType
 from intaglio.quantizer.ops import accumulate as acc
 from intaglio.quantizer.ops.base import Context, Operator, Reals, limit
 from intaglio.quantizer.requant import Interval
@@ -72,4 +72,6 @@ class WindowOperator(MacOperator[A]):
         x, w, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
         assert x is not None and w is not None
         total = self.sums(ctx, x - ctx.input(0).zero_point, w - acc.weight_zero(ctx.input(1)), 0).astype(np.int64)
-        return [acc.define_mac(ctx, total if b is None else total + b.ravel(), self.lower(ctx))]
+        # The device's parameters, whose proof takes a while, belong to the definition only where LiteRT's steps are it.
+        params = self.lower(ctx) if ctx.contract is Contract.TFLITE else ctx.node.params
+        return [acc.define_mac(ctx, total if b is None else total + b.ravel(), params)]
