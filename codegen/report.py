@@ -6,6 +6,7 @@ import colorsys
 from dataclasses import dataclass
 from typing import Any
 
+from intaglio.codegen.cident import brief
 from intaglio.codegen.render import environment
 
 _WIDTH, _HEIGHT = 1100.0, 420.0
@@ -38,6 +39,7 @@ def render_report(manifest: dict[str, Any], cycles: int | None = None, float_rep
         m=manifest,
         facts=_facts(manifest, total, cycles),
         total=total,
+        ram=[_occupied(manifest["buffers"], layer["index"]) for layer in manifest["layers"]],
         float_report=float_report,
         boxes=_boxes(manifest),
         ticks=_ticks(len(manifest["layers"])),
@@ -60,6 +62,21 @@ def _facts(m: dict[str, Any], total: int, cycles: int | None) -> list[tuple[str,
     return [(label, f"{value:,}") for label, value in rows if value is not None]
 
 
+def _occupied(buffers: list[dict[str, Any]], layer: int) -> int:
+    """Bytes of the arena in use while a layer runs; what overlaps counts once."""
+    alive = sorted((b["offset"], b["offset"] + b["bytes"]) for b in buffers if b["first"] <= layer <= b["last"])
+    total = end = 0
+    for low, high in alive:
+        total += max(0, high - max(low, end))
+        end = max(end, high)
+    return total
+
+
+def _label(name: str) -> str:
+    """What tells a buffer from the others: the end of its path."""
+    return "scratch" if name.endswith("/scratch") else "/".join(brief(name).split("/")[-2:])
+
+
 def _boxes(m: dict[str, Any]) -> list[Box]:
     steps = len(m["layers"]) + 2
     arena = max(m["arena_bytes"], 1)
@@ -72,7 +89,7 @@ def _boxes(m: dict[str, Any]) -> list[Box]:
         red, green, blue = colorsys.hls_to_rgb(i * 0.381966 % 1, 0.62, 0.55)
         colour = f"#{int(red * 255):02x}{int(green * 255):02x}{int(blue * 255):02x}"
         title = f"{b['name']}: {b['bytes']:,} bytes at {b['offset']:,}, layers {max(b['first'], 0)} to {b['last']}"
-        label = b["name"][: int(w / 6.5)] if h > 14 and w > 40 else ""
+        label = _label(b["name"])[: int(w / 6.5)] if h > 14 and w > 40 else ""
         result.append(Box(round(x, 2), round(y, 2), round(w, 2), round(max(h, 0.5), 2), colour, title, label))
     return result
 
