@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,6 @@ from intaglio.codegen.compile import compile_model
 from intaglio.host.samples import drawn_samples
 from intaglio.host.simcore import run_on_core
 from intaglio.host.verify import compare, evaluate, traced
-from intaglio.quantizer.errors import UnsupportedError
-from intaglio.quantizer.ir import Contract
-from intaglio.quantizer.pipeline import Options, run_until
 from intaglio.quantizer.reference import Mode
 
 MEASURED = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m33", "cortex-m55")
@@ -45,25 +41,3 @@ def check(path: Path, core: str, folder: Path, samples: int = 2) -> None:
 @pytest.mark.parametrize("model", QUICK)
 def test_model_is_exact(model: str, core: str, models: Path, tmp_path: Path) -> None:
     check(models / model, core, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
-@pytest.mark.parametrize("core", MEASURED)
-def test_every_supported_model_is_exact(core: str, models: Path, tmp_path: Path) -> None:
-    """All models of the manifest that arrive quantised; what is refused is refused by name."""
-    with (models / "MANIFEST.csv").open(newline="", encoding="utf-8") as file:
-        listed = [row["file"] for row in csv.DictReader(file)]
-    taken = 0
-    for name in listed:
-        path = models / name
-        if path.suffix not in (".tflite", ".onnx"):
-            continue
-        try:
-            graph = run_until(path, Options(), "canonicalise")
-        except UnsupportedError:
-            continue
-        if graph.contract in (Contract.TFLITE, Contract.ONNX):
-            taken += 1
-            check(path, core, tmp_path / str(taken), samples=1)
-    assert taken >= 60
