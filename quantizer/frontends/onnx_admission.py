@@ -80,5 +80,6 @@ def _refusal(nodes: Any, where: str, index: int, translated: Collection[str], *,
         return UnsupportedError(at, f"{what} on values computed at run time", "re-export with constant shapes")
     if node.op_type in RECURRENT:
         return UnsupportedError(at, f"{what} yet", "recurrent layers and control flow come later")
-    near = ", ".join(get_close_matches(node.op_type, list(translated), 3, 0.5))
-    return UnsupportedError(at, what, f"nearest: {near}" if near else "see docs/operators.md")
+    held = [t for t in sorted(translated, key=len, reverse=True) if len(t) > 3 and t in node.op_type]
+    near = list(dict.fromkeys([*held, *get_close_matches(node.op_type, translated, 3, 0.6)]))[:3]
+    return UnsupportedError(at, what, f"nearest: {', '.join(near)}" if near else "see docs/operators.md")

@@ -345,13 +345,15 @@ def global_pool(kind: str) -> Translator:
 
 
 def batch_norm(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
-    scale, shift, mean, variance = (b.constant(n).data.astype(np.float64) for n in ins[1:5])
+    with np.errstate(invalid="ignore"):
+        scale, shift, mean, variance = (b.constant(n).data.astype(np.float64) for n in ins[1:5])
     if a.get("training_mode", 0):
         raise b.fail("training mode", "export the model for inference")
     value = b.value(ins[0])
     spread = variance + float(a.get("epsilon", 1e-5))
-    if any(v.shape != value.shape[1:2] for v in (scale, shift, mean, spread)) or not np.all(spread > 0):
-        raise b.fail("statistics that are not one positive variance per channel", "export the model again")
+    found = (scale, shift, mean, spread)
+    if any(v.shape != value.shape[1:2] or not np.all(np.isfinite(v)) for v in found) or not np.all(spread > 0):
+        raise b.fail("statistics that are not finite, positive and one per channel", "export the model again")
     factor = scale / np.sqrt(spread)
     image = len(value.shape) > 2
     x = b.last(ins[0]) if image else b.plain(ins[0])

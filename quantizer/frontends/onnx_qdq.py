@@ -263,7 +263,8 @@ def _settle_bias(node: Node, name: str, types: dict[str, TensorType], constants:
     x, w, kind = types[node.inputs[0]], types[node.inputs[1]], types[name]
     if x.qparams is None or w.qparams is None:
         raise UnsupportedError(f"{where}: {node.source}", "weights are real in a quantised model", "quantise them")
-    product = np.array([np.float32(x.scale) * np.float32(s) for s in w.qparams.scale], np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        product = np.float32(x.scale) * np.array(w.qparams.scale, np.float32)
     if not np.all(np.isfinite(product)) or np.any(product <= 0):
         raise UnsupportedError(
             f"{where}: {node.source}", "input's times weights' scale leaves binary32", "quantise the model again"

@@ -113,7 +113,7 @@ class Builder:
     def add_constant(self, name: str, data: Array, qparams: QParams | None = None) -> str:
         """Store a constant tensor; reals as float32. Returns its name."""
         if data.dtype.kind == "f":
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 data = data.astype(np.float32)
             if not np.all(np.isfinite(data)):
                 raise self.fail(f"constant '{name}' holds NaN, infinity or more than binary32", "repair the weights")

@@ -1,6 +1,6 @@
 """Choose the integer type, scale and zero point of every computed tensor, and requantise where readers disagree.
 
-A tensor is of the type asked for, unless its operator has no integer kernel of that type (softmax under int16
+A tensor is of the type asked for, unless its operator has no integer kernel of that type (Floor under int16
 activations): then it is int8. Operators that move integers tie the scales of what they read and make. What an
 operator dictates (softmax: 1/256) wins over the data. Where a node wants another scale or type than its input
 has, a Quantize is put between.
@@ -55,7 +55,6 @@ class TypeChoice:
         if self.dtype is DType.INT8:
             return DType.INT8
         op, ctx = ops.operator(node.op, str(node)), context(self.graph, node)
-        fixed = op.output_qparams(ctx)
 
         def typed(kinds: Sequence[TensorType | None], qparams: Sequence[QParams]) -> tuple[TensorType | None, ...]:
             return tuple(
@@ -63,10 +62,13 @@ class TypeChoice:
                 for t, q in zip(kinds, qparams, strict=True)
             )
 
+        any_scale = [QParams.of(2**-10, 0)]
+        outputs = typed(ctx.outputs, any_scale * len(ctx.outputs))
+        fixed = op.output_qparams(replace(ctx, outputs=outputs))  # type: ignore[arg-type]
         trial = replace(
             ctx,
-            inputs=typed(ctx.inputs, [QParams.of(2**-10, 0)] * len(ctx.inputs)),
-            outputs=typed(ctx.outputs, fixed or [QParams.of(2**-10, 0)] * len(ctx.outputs)),  # type: ignore[arg-type]
+            inputs=typed(ctx.inputs, any_scale * len(ctx.inputs)),
+            outputs=outputs if fixed is None else typed(ctx.outputs, fixed),  # type: ignore[arg-type]
             ranges=dict.fromkeys(range(len(ctx.inputs)), (self.dtype.low, self.dtype.high)),
         )
         if node.op in WEIGHTED:
@@ -78,12 +80,13 @@ class TypeChoice:
         return self.dtype
 
     def _type_outputs(self, node: Node) -> None:
-        fixed = ops.operator(node.op).output_qparams(context(self.graph, node))
-        for i, out in enumerate(node.outputs):
-            if self.graph.types[out].dtype.is_float:
-                self.types[out] = replace(self.graph.types[out], dtype=self.width[node.name])
-                if fixed is not None and self.width[node.name] is DType.INT8:
-                    self._dictated[out] = fixed[i]
+        real = [out for out in node.outputs if self.graph.types[out].dtype.is_float]
+        for out in real:
+            self.types[out] = replace(self.graph.types[out], dtype=self.width[node.name])
+        ctx = replace(context(self.graph, node), outputs=tuple(self.types[out] for out in node.outputs))
+        fixed = ops.operator(node.op).output_qparams(ctx)
+        if fixed is not None:
+            self._dictated |= {out: q for out, q in zip(node.outputs, fixed, strict=True) if out in real}
 
     def _groups(self) -> Iterator[list[str]]:
         """Computed real tensors that share a scale: tied by operators that move integers, or by a variable."""
@@ -97,7 +100,9 @@ class TypeChoice:
                 keepers[variable] = names
             elif not (op.same_scale or op.alias):
                 continue
-            names = [t for t in names if t in groups and self.types[t].dtype is self.types[names[-1]].dtype]
+            # Of several outputs the first is of the values: TopK's second is of places.
+            dtype = self.types[node.outputs[0] if node.outputs else names[-1]].dtype
+            names = [t for t in names if t in groups and self.types[t].dtype is dtype]
             merged = list(dict.fromkeys(t for name in names for t in groups[name]))
             groups.update(dict.fromkeys(merged, merged))
         yield from {id(g): g for g in groups.values()}.values()
