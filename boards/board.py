@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from itertools import pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +33,11 @@ class Region(_Table):
 
     origin: Word
     length: Annotated[int, Field(gt=0, le=1 << 32)]
+
+    @property
+    def end(self) -> int:
+        """The first address behind it."""
+        return self.origin + self.length
 
     @model_validator(mode="after")
     def _ends_in_the_address_space(self) -> Region:
@@ -85,6 +92,7 @@ class Clock(_Table):
 SerialDriver = Literal["cmsdk_uart", "nrf_uart", "nrf_uarte", "pl011", "stm32_usart_v1", "stm32_usart_v2"]
 TimeDriver = Literal["systick", "nrf_timer"]
 WatchdogDriver = Literal["none", "nrf_wdt", "sp805", "stm32_iwdg", "rp2040_watchdog"]
+FlashDriver = Literal["nrf_nvmc", "stm32f4_flash", "ram"]
 
 
 class Serial(_Table):
@@ -142,6 +150,44 @@ class Watchdog(_Table):
     clock_hz: Annotated[int, Field(gt=0)] = 32_768
     period_ms: Annotated[int, Field(ge=100, le=120_000)] = 20_000
     setup: tuple[Step, ...] = ()
+
+
+class Slots(_Table):
+    """Where models that are loaded at run time live, and how that memory is programmed.
+
+    Attributes:
+        driver: the flash controller; `firmware/hal/flash_<driver>.c`. `ram`: memory that a reset does not clear.
+        base: the controller's address.
+        page: the unit of erasure, bytes.
+        journal: pages of the log of what is loaded; it needs two, so that one is whole while the other is rewritten.
+        regions: one per slot, in whole pages, executed in place.
+    """
+
+    driver: FlashDriver
+    base: Word = 0
+    page: Annotated[int, Field(ge=256, le=0x4_0000)]
+    journal: Region
+    regions: Annotated[tuple[Region, ...], Field(min_length=2, max_length=8)]
+
+    @model_validator(mode="after")
+    def _whole_pages_apart(self) -> Slots:
+        if self.page & (self.page - 1):
+            raise ValueError(f"page {self.page} is not a power of two")
+        if self.journal.length < 2 * self.page:
+            raise ValueError("journal is shorter than two pages")
+        spans = sorted((self.journal, *self.regions), key=lambda region: region.origin)
+        for region in spans:
+            if region.origin % self.page or region.length % self.page:
+                raise ValueError(f"{region.origin:#x}, {region.length:#x} bytes: not whole pages of {self.page} bytes")
+        for region, following in pairwise(spans):
+            if region.end > following.origin:
+                raise ValueError(f"{region.origin:#x}, {region.length:#x} bytes: overlaps {following.origin:#x}")
+        return self
+
+    @property
+    def origin(self) -> int:
+        """The lowest address of all."""
+        return min(region.origin for region in (self.journal, *self.regions))
 
 
 class UniqueId(_Table):
@@ -212,6 +258,7 @@ class Board(_Table):
     serial: Serial
     time: Time = Time()
     watchdog: Watchdog = Watchdog()
+    slots: Slots | None = None
     unique_id: UniqueId | None = None
     simulators: Simulators = Simulators()
     program: Program = Program()
@@ -224,10 +271,28 @@ class Board(_Table):
             raise ValueError(f"core {self.core_name!r} is none of {', '.join(CORES)}")
         return self
 
+    @model_validator(mode="after")
+    def _slots_end_the_flash(self) -> Board:
+        if self.slots is not None:
+            flash = self.memory.flash
+            if not all(
+                flash.origin < region.origin and region.end <= flash.end
+                for region in (self.slots.journal, *self.slots.regions)
+            ):
+                raise ValueError("slots: a region lies outside the flash, or at its beginning")
+        return self
+
     @property
     def core(self) -> Core:
         """The processor core."""
         return CORES[self.core_name]
+
+    @property
+    def program_flash(self) -> Region:
+        """The flash that the firmware itself may fill: up to the slots, where the board has any."""
+        flash = self.memory.flash
+        end = flash.end if self.slots is None else self.slots.origin
+        return Region(origin=flash.origin, length=end - flash.origin)
 
     @property
     def flash_bytes(self) -> int:

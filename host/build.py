@@ -134,7 +134,7 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _render(name: str, **values: Any) -> str:
+def render(name: str, **values: Any) -> str:
     env = Environment(
         loader=FileSystemLoader(FIRMWARE / "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -145,11 +145,11 @@ def _plan(libraries: Sequence[Library], board: Board, generated: Path, program: 
     """Generate the board's and the models' files; list every source with its flags."""
     irqs = max(board.serial.irq, board.time.irq or 0, board.watchdog.irq or 0) + 1
     steps = [*board.clock.setup, *board.serial.setup, *board.watchdog.setup]
-    _write(generated / "board.h", _render("board.h.j2", b=board, irqs=irqs, steps=steps))
+    _write(generated / "board.h", render("board.h.j2", b=board, irqs=irqs, steps=steps))
     stack = board.stack_bytes + max(map(_model_stack, libraries), default=0)
-    _write(generated / "board.ld", _render("board.ld.j2", b=board, stack=stack))
-    _write(generated / "models.h", _render("models.h.j2", libraries=libraries))
-    _write(generated / "models.c", _render("models.c.j2", libraries=libraries))
+    _write(generated / "board.ld", render("board.ld.j2", b=board, stack=stack))
+    _write(generated / "models.h", render("models.h.j2", libraries=libraries))
+    _write(generated / "models.c", render("models.c.j2", libraries=libraries))
     codec = generate_codec(generated / "codec")
     hal, agent = FIRMWARE / "hal", FIRMWARE / "agent"
     drivers = [
