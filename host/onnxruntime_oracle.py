@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from intaglio.quantizer.errors import MissingToolError, ToolError
 from intaglio.quantizer.frontends.onnx import translate
 from intaglio.quantizer.frontends.onnx_values import Builder, Layout, Value
-from intaglio.quantizer.ir import Graph, TensorType
+from intaglio.quantizer.ir import DType, Graph, TensorType
 
 Array = NDArray[Any]
 Observed = dict[str, Array]
@@ -153,8 +153,10 @@ class Oracle:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
         options.log_severity_level = 4
-        # x86 without VNNI: else products of uint8 and int8 saturate at 16 bits, which no definition allows.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if all(source.kind.dtype is not DType.INT8 for source in self.sources.values()):
+            # x86 without VNNI: else products of uint8 and int8 saturate at 16 bits, which no definition allows. The
+            # weights become uint8 for that, and kernels of int8 activations do not know those.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         model = self._model
         if not exposed:
             model = onnx.ModelProto()

@@ -75,8 +75,9 @@ def test_keyword_spotting_qoperator(models: Path) -> None:
 
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_digits_as_onnxruntime_quantises_them(form: str, per_channel: bool, tmp_path: Path) -> None:
-    path = quantised_by_onnxruntime(DIGITS / "digits.onnx", form, per_channel, tmp_path)
+@pytest.mark.parametrize("activations", ["QInt8", "QUInt8"])
+def test_digits_as_onnxruntime_quantises_them(form: str, per_channel: bool, activations: str, tmp_path: Path) -> None:
+    path = quantised_by_onnxruntime(DIGITS / "digits.onnx", form, per_channel, tmp_path, activations)
     graph = run_pipeline(path, Options())
     with np.load(DIGITS / "digits_test.npz") as stored:
         x = stored["x"][:20]
@@ -85,7 +86,9 @@ def test_digits_as_onnxruntime_quantises_them(form: str, per_channel: bool, tmp_
     check(list(beside_onnxruntime(path, graph, samples)), 1 if form == "QDQ" else 2)
 
 
-def quantised_by_onnxruntime(path: Path, form: str, per_channel: bool, folder: Path) -> Path:
+def quantised_by_onnxruntime(
+    path: Path, form: str, per_channel: bool, folder: Path, activations: str = "QInt8"
+) -> Path:
     """Quantise a float model with onnxruntime's own tool."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -101,14 +104,13 @@ def quantised_by_onnxruntime(path: Path, form: str, per_channel: bool, folder: P
             return next(self.rows, None)
 
     out = folder / "quantised.onnx"
-    activations = QuantType.QInt8 if form == "QDQ" else QuantType.QUInt8
     quantize_static(
         str(path),
         str(out),
         Reader(),
         quant_format=QuantFormat[form],
         per_channel=per_channel,
-        activation_type=activations,
+        activation_type=QuantType[activations],
         weight_type=QuantType.QInt8,
     )
     return out
