@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import BytecodeCache, Environment, PackageLoader, StrictUndefined
 from jinja2.bccache import Bucket
 
-from intaglio.codegen import cident
+from intaglio.codegen import cident, realio
 
 
 class _ProcessCache(BytecodeCache):
@@ -54,5 +54,5 @@ def environment(functions: Mapping[str, Any]) -> Environment:
         initialiser=cident.initialiser,
         ctype=cident.CTYPES.get,
     )
-    env.globals.update(integer=cident.integer, ctype=lambda dtype: cident.CTYPES[dtype], **functions)
+    env.globals.update(integer=cident.integer, ctype=lambda dtype: cident.CTYPES[dtype], realio=realio, **functions)
     return env

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from intaglio.host.simcore import run_on_core
 from intaglio.quantizer.errors import MissingToolError, ToolError
 from intaglio.quantizer.ir import Contract, DType, Graph
 from intaglio.quantizer.reference import Evaluator, Mode
+
+if TYPE_CHECKING:
+    from intaglio.host.beside_onnxruntime import Comparison
 
 Array = NDArray[Any]
 Samples = Sequence[Sequence[Array]]
@@ -161,3 +164,14 @@ def litert_row(path: Path, compiled: Compiled, samples: Samples) -> Row:
     except ToolError as error:
         return Row(route, 0, 0, 0, 0, skipped=error.what)
     return compare(route, evaluate(compiled.graph, samples, Mode.INTEGER), theirs)
+
+
+def onnxruntime_comparisons(
+    path: Path, compiled: Compiled, samples: Samples, done: Callable[[str], None] = lambda route: None
+) -> list[Comparison]:
+    """Hold a model of contract `onnx` beside onnxruntime; none for other models."""
+    if compiled.graph.contract is not Contract.ONNX or path.suffix != ".onnx":
+        return []
+    from intaglio.host.beside_onnxruntime import beside_onnxruntime
+
+    return list(beside_onnxruntime(path, compiled.graph, samples, done))

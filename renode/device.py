@@ -6,6 +6,7 @@ needs nothing of ours. INTAGLIO_PYTHON names the Python that has Intaglio, else 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -13,23 +14,26 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import time
-import tty
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNT = 8
 COMMAND_TIMEOUT_S = 180
+BUILD_TIMEOUT_S = 600
 
 _prepared: dict[str, dict[str, Any]] = {}
+_held: list[int] = []
 
 
 def prepare_firmware(board: str) -> dict[str, Any]:
     """Build the firmware for a board, once a run; returns the facts that prepare.py prints."""
     if board not in _prepared:
         folder = ROOT / "build" / "hardware" / board
-        _prepared[board] = json.loads(_python([str(ROOT / "renode" / "prepare.py"), board, str(folder), str(COUNT)]))
+        script = str(ROOT / "renode" / "prepare.py")
+        _prepared[board] = json.loads(_python([script, board, str(folder), str(COUNT)], BUILD_TIMEOUT_S))
     return _prepared[board]
 
 
@@ -78,6 +82,25 @@ def ring_should_be_empty(port: str) -> None:
         raise AssertionError(f"records are left in the ring: {status}")
 
 
+def hold_line(port: str) -> None:
+    """Keep a pseudo-terminal open until `release_line`.
+
+    Renode 1.15.3 closes its own end of the line before it stops reading from it; where nobody else holds the line,
+    the read that is under way fails, and Renode ends.
+    """
+    descriptor = os.open(port, os.O_RDWR | os.O_NOCTTY)
+    _held.append(descriptor)
+    attributes = termios.tcgetattr(descriptor)
+    attributes[:4] = [0, 0, termios.CS8 | termios.CREAD | termios.CLOCAL, 0]  # raw, and nothing echoed
+    termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
+
+
+def release_line() -> None:
+    """Close what `hold_line` opened."""
+    while _held:
+        os.close(_held.pop())
+
+
 def send_garbage(port: str, size: int = 3000, seed: int = 1) -> None:
     """Write random bytes, delimiters among them, to the line."""
     data = random.Random(seed).randbytes(int(size))
@@ -89,7 +112,6 @@ def send_garbage(port: str, size: int = 3000, seed: int = 1) -> None:
         return
     descriptor = os.open(port, os.O_RDWR | os.O_NOCTTY)
     try:
-        tty.setraw(descriptor)
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view[:64]) :]
@@ -103,20 +125,39 @@ def _intaglio(*arguments: str, json_output: bool = True) -> Any:
     return json.loads(text) if json_output else None
 
 
-def _python(arguments: list[str]) -> str:
+def _python(arguments: list[str], timeout: float = COMMAND_TIMEOUT_S) -> str:
+    done = _run([_interpreter(), *arguments], timeout)
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(arguments)}: {done.stderr.strip()[-1000:]}")
+    return done.stdout
+
+
+@functools.cache
+def _interpreter() -> str:
+    """The Python that has Intaglio."""
     own = ROOT / ".venv" / "bin" / "python"
     python = os.environ.get("INTAGLIO_PYTHON") or (str(own) if own.exists() else sys.executable)
+    try:
+        found = _run([python, "-c", "import intaglio.host.cli"], COMMAND_TIMEOUT_S).returncode == 0
+    except OSError:
+        found = False
+    if not found:
+        raise AssertionError(
+            f"{python} has no intaglio: run `make setup` in {ROOT}, "
+            "or name in INTAGLIO_PYTHON a Python in which `pip install intaglio` was done"
+        )
+    return python
+
+
+def _run(command: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
     # Renode's Python may be another: nothing of its environment is passed on.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(
-        [python, *arguments],
+    return subprocess.run(
+        command,
         capture_output=True,
         text=True,
-        timeout=COMMAND_TIMEOUT_S,
+        timeout=timeout,
         stdin=subprocess.DEVNULL,
         env=environment,
         check=False,
     )
-    if done.returncode != 0:
-        raise AssertionError(f"{' '.join(arguments)}: {done.stderr.strip()[-1000:]}")
-    return done.stdout

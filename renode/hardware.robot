@@ -1,7 +1,7 @@
 *** Settings ***
 Documentation       What every board has to do, on whatever simulates it.
 ...
-...                 renode-test renode/hardware.robot
+...                 renode-test renode/*.robot
 ...                 renode-test --variable BOARDS:nrf52840dk renode/hardware.robot
 ...                 robot --variable SIMULATOR:qemu --variable "BOARDS:microbit mps2_an385" renode/hardware.robot
 

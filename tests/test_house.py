@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -115,17 +117,40 @@ def test_readme_commands_run_as_printed(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
 
 
-def test_readme_c_example_compiles(tmp_path: Path) -> None:
+EXAMPLE_MAIN = """
+#include <stdio.h>
+#include "digits.h"
+#include "example.c"
+int main(void)
+{
+    unsigned char pixels[64];
+    digits_reset(arena);
+    while (fread(pixels, 64, 1, stdin) == 1) {
+        putchar('0' + classify(pixels));
+    }
+    return 0;
+}
+"""
+
+
+def test_readme_c_example_classifies_as_eval_says(tmp_path: Path) -> None:
     digits = ROOT / "docs" / "examples" / "digits"
     (example,) = re.findall(r"^```c\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
-    done = shell(
-        f"intaglio compile {digits}/digits.onnx --core cortex-m0 --data {digits}/digits_calibration.npz -o lib",
-        tmp_path,
-    )
+    model = f"{digits}/digits.onnx --data {digits}/digits_calibration.npz"
+    done = shell(f"intaglio compile {model} --core cortex-m0 -o lib", tmp_path)
     assert done.returncode == 0, done.stderr
     (tmp_path / "example.c").write_text(example)
-    done = shell("cc -std=c11 -Wall -Wextra -Werror -Ilib -c example.c lib/digits.c lib/digits_data.c", tmp_path)
+    (tmp_path / "main.c").write_text(EXAMPLE_MAIN)
+    done = shell("cc -std=c11 -Wall -Wextra -Werror -Ilib main.c lib/digits.c lib/digits_data.c -o main", tmp_path)
     assert done.returncode == 0, done.stderr
+    test = np.load(digits / "digits_test.npz")
+    (tmp_path / "pixels").write_bytes((test["x"] * 16).astype(np.uint8).tobytes())
+    said = shell("./main < pixels", tmp_path).stdout
+    done = shell(f"intaglio eval {model} --test {digits}/digits_test.npz --json", tmp_path)
+    assert (
+        sum(int(a) == b for a, b in zip(said, test["y"].tolist(), strict=True))
+        == json.loads(done.stdout)["integer_right"]
+    )
 
 
 def test_links_between_documents_lead_somewhere() -> None:

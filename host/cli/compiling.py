@@ -25,6 +25,7 @@ from intaglio.host.cli.output import print_json, progress, table
 if TYPE_CHECKING:
     from intaglio.boards.cores import Core
     from intaglio.codegen.compile import Compiled
+    from intaglio.host.beside_onnxruntime import Comparison
 
 
 def register(app: typer.Typer) -> None:
@@ -134,31 +135,69 @@ def verify_command(
 ) -> None:
     """Prove a model exact: definition, integer reference, C on the host and on the simulated core, LiteRT.
 
+    A quantised ONNX model is also held beside onnxruntime, layer by layer: every difference is explained, or a fault.
+    For a model that arrives quantised, --data gives the samples when --samples does not.
+
     Example: `intaglio verify kws.tflite --board microbit --count 20`
     """
     from dataclasses import asdict
 
     from intaglio.host.samples import samples_for
-    from intaglio.host.verify import HOST_BUILDS, litert_row, verify
+    from intaglio.host.verify import HOST_BUILDS, litert_row, onnxruntime_comparisons, verify
+    from intaglio.quantizer.ir import Contract
 
     target = find_core(board, core)
     with progress("verifying", None) as bar, temporary_library(model, target, board, quantiser) as compiled:
+        if samples_file is None and compiled.graph.contract is not Contract.EXACT:
+            samples_file = quantiser.data
         samples, _ = samples_for(compiled.graph, samples_file, count)
         builds = (HOST_BUILDS[2], HOST_BUILDS[-2]) if quick else HOST_BUILDS
         rows = list(verify(compiled, samples, target, builds, bar.describe))
         rows.append(litert_row(model, compiled, samples))
+        beside = onnxruntime_comparisons(model, compiled, samples, bar.describe)
     exact = all(row.exact or row.skipped for row in rows)
+    explained = all(comparison.fault is None for comparison in beside)
     if json:
-        print_json({"exact": exact, "digest": compiled.library.digest, "rows": [asdict(row) for row in rows]})
+        print_json(
+            {
+                "exact": exact,
+                "explained": explained,
+                "digest": compiled.library.digest,
+                "rows": [asdict(row) for row in rows],
+                "onnxruntime": [c.facts() for c in beside],
+            }
+        )
     else:
         table(
             f"{model.name} on {target.name}: compared with the integer reference",
             ("route", "samples", "tensors", "integers", "different", "first difference"),
             [(r.route, r.samples, r.tensors, r.integers, r.different, r.first or r.skipped or "") for r in rows],
         )
+        print_beside(model.name, beside)
         typer.echo("exact" if exact else "NOT exact")
-    if not exact:
+    if not exact or not explained:
         raise typer.Exit(1)
+
+
+def print_beside(model: str, comparisons: list[Comparison]) -> None:
+    """Print what onnxruntime computes differently, and why."""
+    for c in comparisons:
+        if c.skipped:
+            typer.echo(f"{c.session}: {c.skipped}")
+            continue
+        table(
+            f"{model} beside {c.session}: each layer on onnxruntime's own inputs",
+            ("layer", "operator", "elements", "differ", "explained", "nearest tie", "binary32 off by"),
+            [(r.layer, r.op, r.elements, r.differ, r.explained, r.nearest_tie, r.bound) for r in c.layers],
+        )
+        for node in c.not_compared:
+            typer.echo(f"not compared, as onnxruntime has no tensor of that name: {node}")
+        typer.echo(
+            f"{len(c.layers)} layers, {c.elements:,} integers compared, {c.origins} differ; "
+            f"of {c.outputs:,} outputs {c.outputs_differ:,} differ at the end"
+        )
+        if c.origins or c.fault:
+            typer.echo(c.fault or "every difference is explained: binary32 cannot tell it from a tie")
 
 
 def run_command(

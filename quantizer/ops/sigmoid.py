@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from intaglio.quantizer.ir import Attrs, Contract, QParams
+from intaglio.quantizer.ir import Attrs, Contract, DType, QParams
 from intaglio.quantizer.ops.base import Context, limit, register
 from intaglio.quantizer.ops.lookup import ANY_TYPE, Params, UnaryOperator, litert_unit
 from intaglio.quantizer.ops.lookup16 import Logistic16
@@ -38,4 +38,4 @@ class Sigmoid(UnaryOperator[SigmoidAttrs]):
         return Logistic16.of(ctx.input(0).scale, tanh=False)
 
     def output_qparams(self, ctx: Context) -> tuple[QParams, ...] | None:
-        return (QParams.of(1 / 256, -128),)
+        return None if ctx.output.dtype is DType.INT16 else (QParams.of(1 / 256, -128),)

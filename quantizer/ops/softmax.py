@@ -14,9 +14,9 @@ from intaglio.quantizer.fixedpoint import Ints
 from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, QParams, TensorType
 from intaglio.quantizer.ops.base import Context, Operator, Reals, Variant, elementwise_lead, limit, register
 from intaglio.quantizer.ops.build import quantised, single
-from intaglio.quantizer.ops.softmax16 import LARGEST_SHIFT, Softmax16
+from intaglio.quantizer.ops.softmax16 import LARGEST_SHIFT, Exponentials, Softmax16
 
-Params = Ints | Softmax16
+Params = Ints | Softmax16 | Exponentials
 
 _DIFF_BITS = 5
 """Integer bits of the scaled difference to the largest logit (kScaledDiffIntegerBits)."""
@@ -46,7 +46,8 @@ class Softmax(Operator[SoftmaxAttrs, Params]):
     of scale 1/65536.
 
     Of 8-bit inputs, `params` is the table of exponentials: int64 (256,) raw Q0.31 values of exp(scale * beta * -i); 0
-    from where TFLite's algorithm treats the difference as too small to count.
+    from where TFLite's algorithm treats the difference as too small to count. Of int16, contracts `exact` and `onnx`
+    multiply two such tables.
     """
 
     name = "Softmax"
@@ -61,10 +62,10 @@ class Softmax(Operator[SoftmaxAttrs, Params]):
 
     @limit
     def types(self, ctx: Context) -> bool:
-        """Input and output are both int8 or both uint8; in contract `tflite` int8 and int16 may become int16."""
+        """Input and output are both int8, both uint8 or both int16; in contract `tflite` int8 may become int16."""
         x, y = ctx.input(0).dtype, ctx.output.dtype
-        wide = ctx.contract is Contract.TFLITE and y is DType.INT16 and x in (DType.INT8, DType.INT16)
-        return wide or (x in (DType.INT8, DType.UINT8) and y is x)
+        wider = ctx.contract is Contract.TFLITE and y is DType.INT16 and x is DType.INT8
+        return wider or (x in (DType.INT8, DType.UINT8, DType.INT16) and y is x)
 
     @limit
     def output_scale(self, ctx: Context) -> bool:
@@ -79,9 +80,10 @@ class Softmax(Operator[SoftmaxAttrs, Params]):
 
     @limit
     def input_scale(self, ctx: Context) -> bool:
-        """int16 inputs have a scale that, times beta, is below 2.5."""
+        """In contract `tflite`, int16 inputs have a scale that, times beta, is below 2.5."""
         x = ctx.input(0)
-        return x.dtype is not DType.INT16 or Softmax16.of(x.scale, ctx.node.attrs.beta).shift <= LARGEST_SHIFT
+        free = x.dtype is not DType.INT16 or ctx.contract is not Contract.TFLITE
+        return free or Softmax16.of(x.scale, ctx.node.attrs.beta).shift <= LARGEST_SHIFT
 
     @limit
     def length(self, ctx: Context) -> bool:
@@ -90,7 +92,8 @@ class Softmax(Operator[SoftmaxAttrs, Params]):
         return ctx.input(0).shape[axis] < 1 << _SUM_BITS
 
     def output_qparams(self, ctx: Context) -> tuple[QParams, ...] | None:
-        return (QParams.of(1 / 256, -128),)
+        wide = ctx.output.dtype is DType.INT16
+        return (QParams.of(1 / 32768, 0) if wide else QParams.of(1 / 256, -128),)
 
     def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
         a: SoftmaxAttrs = ctx.node.attrs
@@ -100,7 +103,8 @@ class Softmax(Operator[SoftmaxAttrs, Params]):
 
     def lower(self, ctx: Context) -> Params:
         if ctx.input(0).dtype is DType.INT16:
-            return Softmax16.of(ctx.input(0).scale, ctx.node.attrs.beta)
+            kind = Softmax16 if ctx.contract is Contract.TFLITE else Exponentials
+            return kind.of(ctx.input(0).scale, ctx.node.attrs.beta)
         # PreprocessSoftmaxScaling: the scale of the differences in Q5.26.
         real = min(float(np.float32(ctx.node.attrs.beta)) * ctx.input(0).scale * (1 << (31 - _DIFF_BITS)), 2.0**31 - 1)
         multiplier, shift = fp.quantize_multiplier(real)
@@ -118,19 +122,25 @@ class Softmax(Operator[SoftmaxAttrs, Params]):
         assert inputs[0] is not None
         rows = np.moveaxis(inputs[0], a.axis, -1)
         out = np.empty_like(rows)
-        kind = ctx.output.dtype
+        low, high = ctx.output.dtype.low, ctx.output.dtype.high
+        # 1/256 and 1/65536 of an output that begins at the type's smallest integer, or 1/32768 from 0 on.
+        bits = 15 if isinstance(params, Exponentials) else 8 * ctx.output.dtype.bytes
+        zero = 0 if isinstance(params, Exponentials) else low
         for index in np.ndindex(rows.shape[:-1]):
             row = rows[index]
             if isinstance(params, Softmax16):
                 out[index] = params.apply(row)
                 continue
-            exps = params[row.max() - row]
-            total = int(fp.rounding_divide_by_pot(exps, _SUM_BITS).sum())
+            below = row.max() - row
+            if isinstance(params, Exponentials):
+                exps = params.apply(below)
+                total = int(exps.sum() + (1 << (_SUM_BITS - 1))) >> _SUM_BITS
+            else:
+                exps = params[below]
+                total = int(fp.rounding_divide_by_pot(exps, _SUM_BITS).sum())
             scale, over = reciprocal(total, _SUM_BITS)
             product = fp.saturating_rounding_doubling_high_mul(exps, scale)
-            out[index] = np.clip(
-                fp.rounding_divide_by_pot(product, over + 31 - 8 * kind.bytes) + kind.low, kind.low, kind.high
-            )
+            out[index] = np.clip(fp.rounding_divide_by_pot(product, over + 31 - bits) + zero, low, high)
         return [np.moveaxis(out, -1, a.axis)]
 
     def examples(self) -> Iterator[Graph]:
@@ -152,5 +162,6 @@ class Softmax(Operator[SoftmaxAttrs, Params]):
         wide = ("int16", 1 / 65536, -32768)
         yield single(self.name, SoftmaxAttrs(1), [quantised("int8", (1, 9), 0.1, 3)], [wide], Contract.TFLITE)
         for shape, axis, scale in (((1, 10), 1, 3e-4), ((1, 3, 4), 1, 0.02)):
-            x = quantised("int16", shape, scale)
-            yield single(self.name, SoftmaxAttrs(axis), [x], [("int16", 1 / 32768, 0)], Contract.TFLITE)
+            for contract in (Contract.TFLITE, Contract.EXACT):
+                x = quantised("int16", shape, scale)
+                yield single(self.name, SoftmaxAttrs(axis), [x], [("int16", 1 / 32768, 0)], contract)

@@ -1,6 +1,6 @@
-"""LiteRT's softmax of int16: exponentials and a reciprocal from interpolated tables.
+"""Softmax of int16: LiteRT's, and the exponentials of the one that contracts `exact` and `onnx` define.
 
-Source: TensorFlow Lite, `SoftmaxInt16` of reference/softmax.h and `SoftmaxPrepare` of activations.cc.
+Source of the former: TensorFlow Lite, `SoftmaxInt16` of reference/softmax.h and `SoftmaxPrepare` of activations.cc.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from intaglio.quantizer import fixedpoint as fp
+from intaglio.quantizer import realmath
 from intaglio.quantizer.fixedpoint import Ints
 from intaglio.quantizer.ir import DType
 from intaglio.quantizer.ops.lookup16 import Interpolated, litert_nodes
@@ -55,3 +56,36 @@ class Softmax16:
         at = np.array([mantissa - (1 << 16) + low], np.int64)
         share = exps * self.reciprocals.apply(fp.saturate(at, low, high))
         return fp.saturate((share + (1 << (bits - 2))) >> (bits - 1), 0, high)
+
+
+@dataclass(frozen=True, eq=False)
+class Exponentials:
+    """exp of -65535 .. 0 steps of the input as a product of two.
+
+    Attributes:
+        coarse: exp of -256 i steps in Q0.31: int64 (256,).
+        fine: exp of -i steps, likewise.
+    """
+
+    coarse: Ints
+    fine: Ints
+
+    @classmethod
+    def of(cls, scale: float, beta: float) -> Exponentials:
+        """The tables for an input scale: the exact values, rounded."""
+
+        def table(steps: Ints) -> Ints:
+            values = realmath.precise(lambda x, m: m.exp(x * m.number(beta)), steps, scale, 2.0**-31)
+            return np.minimum(realmath.round_precise(values, half_even=False), fp.INT32_HIGH)
+
+        steps = -np.arange(256, dtype=np.int64)
+        return cls(table(256 * steps), table(steps))
+
+    @property
+    def table(self) -> Ints:
+        """Both, one after the other."""
+        return np.concatenate([self.coarse, self.fine])
+
+    def apply(self, below: Ints) -> Ints:
+        """Q0.31 of values that lie so many steps below the largest."""
+        return fp.saturating_rounding_doubling_high_mul(self.coarse[below >> 8], self.fine[below & 255])
