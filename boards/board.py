@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import tomllib
 from itertools import pairwise
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 

@@ -1,8 +1,8 @@
-"""The messages of `protocol.cddl`: CBOR maps with integer keys on the wire, dicts with names in Python.
+"""Maps that a CDDL file describes: CBOR with integer keys on the wire, dicts with names in Python.
 
 zcbor validates both ways against the same file from which it generates the codec of the device. The file is
 also read line by line here, for the names of the keys, the order of the fields and the comments of the
-reference page; `protocol.cddl` keeps to one field a line for that.
+reference page; `protocol.cddl` and `package.cddl` keep to one field a line for that.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ CDDL = Path(__file__).with_name("protocol.cddl")
 _KEY = re.compile(r"^(\w+) = (\d+)$")
 _RULE = re.compile(r"^([\w-]+) = \{(\})?$")
 _FIELD = re.compile(r"^    (\"?\w+\"?) => ([^;]*?),\s*(?:; (.*))?$")
+_ARRAY = re.compile(r"^\[\d+\*\d+ (\w+)\]$")
 _ALIAS = re.compile(r"^([\w-]+) = ([^{\d].*)$")
 _MOST_ITEMS = 16  # zcbor wants a bound for `*`; every array here states its own
 _LONGEST_REASON = 160  # characters; zcbor quotes whole messages
@@ -59,12 +61,14 @@ class Schema:
         aliases: name and definition of the types that are not maps, in order.
         keys: number of each key.
         rules: the maps by name.
+        path: the file.
     """
 
     preamble: str
     aliases: tuple[tuple[str, str], ...]
     keys: dict[str, int]
     rules: dict[str, Rule]
+    path: Path
 
     def encode(self, rule: str, values: Message) -> bytes:
         """One map as CBOR.
@@ -100,7 +104,7 @@ class Schema:
         try:
             return self.rules[name]
         except KeyError:
-            raise MessageError(f"protocol.cddl has no map {name}") from None
+            raise MessageError(f"{self.path.name} has no map {name}") from None
 
     def _to_wire(self, rule: Rule, values: Message) -> dict[int | str, Any]:
         unknown = values.keys() - {field.name for field in rule.fields}
@@ -108,20 +112,22 @@ class Schema:
         if unknown or missing:
             raise MessageError(f"{rule.name}: unknown keys {sorted(unknown)}, missing keys {missing}")
         return {
-            field.name if field.key is None else field.key: (
-                self._to_wire(self.rules[field.type], values[field.name])
-                if field.type in self.rules
-                else values[field.name]
-            )
+            field.name if field.key is None else field.key: self._nested(field, values[field.name], self._to_wire)
             for field in rule.fields
         }
+
+    def _nested(self, field: Field, value: Any, turn: Callable[[Rule, Any], Any]) -> Any:
+        """Turn what a field holds, where that is a map or an array of maps."""
+        if field.type in self.rules:
+            return turn(self.rules[field.type], value)
+        if (array := _ARRAY.match(field.type)) and array[1] in self.rules:
+            return [turn(self.rules[array[1]], item) for item in value]
+        return value
 
     def _to_names(self, rule: Rule, wire: dict[int | str, Any]) -> Message:
         named = {}
         for field in rule.fields:
-            value = wire[field.name if field.key is None else field.key]
-            if field.type in self.rules:
-                value = self._to_names(self.rules[field.type], value)
+            value = self._nested(field, wire[field.name if field.key is None else field.key], self._to_names)
             # zcbor's Python side, unlike its C, takes a negative integer for a uint
             if field.type in ("u8", "u16", "u32", "u64") and value < 0:
                 raise MessageError(f"{rule.name}: {field.name} is negative")
@@ -132,7 +138,7 @@ class Schema:
         noise = io.StringIO()  # zcbor prints what it raises
         try:
             with contextlib.redirect_stdout(noise):
-                _translators()[rule].validate_obj(wire)
+                _translators(self.path)[rule].validate_obj(wire)
         except Exception as error:  # CddlValidationError, and what odd types make it raise
             raise MessageError(f"not a {rule}: {_line(error)}") from None
 
@@ -143,9 +149,9 @@ def _line(error: Exception) -> str:
 
 
 @cache
-def load_schema() -> Schema:
-    """Reads `protocol.cddl`; cached."""
-    lines = CDDL.read_text(encoding="utf-8").splitlines()
+def load_schema(path: Path = CDDL) -> Schema:
+    """Reads a CDDL file, `protocol.cddl` when not given; cached."""
+    lines = path.read_text(encoding="utf-8").splitlines()
     keys = {match[1]: int(match[2]) for line in lines if (match := _KEY.match(line))}
     rules: dict[str, Rule] = {}
     aliases: list[tuple[str, str]] = []
@@ -170,14 +176,14 @@ def load_schema() -> Schema:
         else:
             preamble = preamble or "\n".join(comment)
             comment = []
-    return Schema(preamble, tuple(aliases), keys, rules)
+    return Schema(preamble, tuple(aliases), keys, rules, path)
 
 
 @cache
-def _translators() -> dict[str, Any]:
+def _translators(path: Path) -> dict[str, Any]:
     import zcbor
 
     prelude = Path(zcbor.__file__).parent / "zcbor" / "prelude.cddl"
-    text = prelude.read_text(encoding="utf-8") + CDDL.read_text(encoding="utf-8")
+    text = prelude.read_text(encoding="utf-8") + path.read_text(encoding="utf-8")
     types: dict[str, Any] = zcbor.DataTranslator.from_cddl(text, _MOST_ITEMS).my_types
     return types

@@ -14,6 +14,7 @@
      |   +- MissingToolError         it is not installed
      +- LinkError                    the line to a device: busy, unplugged, garbage
      +- StoreError                   the capture store
+     +- PackageError                 a package, a signing key or the artefact store
      +- UsageError                   the call itself is wrong (exit status 2)
 
 Every message is one line: where (file, node, byte), what is wrong, and, as `hint`, what to do.
@@ -93,6 +94,10 @@ class LinkError(IntaglioError):
 
 class StoreError(IntaglioError):
     """The capture store cannot be read or written."""
+
+
+class PackageError(IntaglioError):
+    """A package is damaged or not to be trusted, a signing key is unusable, or the artefact store refuses."""
 
 
 class UsageError(IntaglioError):
