@@ -1,4 +1,4 @@
-"""Write the reference pages that follow from the code: docs/operators.md and docs/commands.md.
+"""Write the reference pages that follow from the code: docs/operators.md, docs/commands.md and docs/protocol.md.
 
 python tools/generate_docs.py [--check]
 """
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import protocol_page
 import typer.main
 
 from intaglio.host.cli import app
@@ -72,7 +73,7 @@ def _walk(command: Any, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], An
     return [found for name, child in sorted(children.items()) for found in _walk(child, (*path, name))]
 
 
-PAGES = {"operators.md": operators, "commands.md": commands}
+PAGES = {"operators.md": operators, "commands.md": commands, "protocol.md": protocol_page.page}
 
 
 def main() -> None:

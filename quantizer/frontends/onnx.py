@@ -78,14 +78,7 @@ def translate(data: bytes, where: str) -> tuple[Builder, list[str]]:
         import onnx.shape_inference
     except ImportError:
         raise ModelError(where, "ONNX models need the onnx package", "pip install 'intaglio[onnx]'") from None
-    try:
-        return _translate(parse(data, where, TRANSLATED, onnx), where, onnx)
-    except UnicodeDecodeError as error:
-        # Names are decoded when they are read, anywhere.
-        raise ModelError(where, f"is malformed ({short(error)})", "export the model again") from error
-
-
-def _translate(model: Any, where: str, onnx: Any) -> tuple[Builder, list[str]]:
+    model = parse(data, where, TRANSLATED, onnx)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if opset < OLDEST_OPSET:
         raise UnsupportedError(where, f"opset {opset}", f"export the model with opset {OLDEST_OPSET} or newer")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -36,6 +36,12 @@ def parse(data: bytes, where: str, translated: Collection[str], onnx: Any) -> An
         raise ModelError(where, f"is not an ONNX model ({short(error)})", "export the model again") from error
     if not model.graph.node:
         raise ModelError(where, "is not an ONNX model, or an empty one", "export the model again")
+    try:
+        readable = all(isinstance(name, str) for name in _names(model.graph))
+    except UnicodeDecodeError:
+        readable = False
+    if not readable:
+        raise ModelError(where, "holds a name that is not UTF-8", "export the model again")
     if model.functions:
         raise UnsupportedError(where, "holds functions of its own", "inline them with onnx.inliner")
     if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in model.graph.initializer):
@@ -48,6 +54,15 @@ def parse(data: bytes, where: str, translated: Collection[str], onnx: Any) -> An
     except Exception as error:
         raise ModelError(where, f"is malformed: {short(error)}", "export the model again") from error
     return model
+
+
+def _names(graph: Any) -> Iterator[Any]:
+    """Every name that is looked at; protobuf gives bytes, or an error, for what is not text."""
+    for node in graph.node:
+        yield from (node.op_type, node.name, node.domain, *node.input, *node.output)
+        yield from (a.name for a in node.attribute)
+    for port in (*graph.input, *graph.output, *graph.initializer):
+        yield port.name
 
 
 def place(where: str, index: int, node: Any) -> str:

@@ -21,9 +21,6 @@ FOLDS = frozenset(
 )
 """Operators that only occur among constants, beside those that have a translator."""
 
-MAX_FOLDED = 1 << 25
-"""So many elements may be computed from constants, in all: more is a hostile file."""
-
 
 def short(error: Exception) -> str:
     """An exception of a library in one line."""
@@ -83,7 +80,7 @@ def fold(b: Builder, where: str, node: Any, opsets: Sequence[Any], onnx: Any) ->
 
     Raises:
         ModelError: it cannot be evaluated.
-        UnsupportedError: its result is too large.
+        UnsupportedError: its result is too large, or neither integers nor reals.
     """
     feeds = {n: b.constants[n].data for n in dict.fromkeys(node.input) if n}
     helper = onnx.helper
@@ -100,7 +97,7 @@ def fold(b: Builder, where: str, node: Any, opsets: Sequence[Any], onnx: Any) ->
         opset_imports=opsets,
     )
     try:
-        _admit(b, where, single, feeds, onnx)
+        b.spend(8 * _elements(single, feeds, onnx))
         from onnx.reference import ReferenceEvaluator
 
         with np.errstate(all="ignore"):
@@ -116,18 +113,20 @@ def fold(b: Builder, where: str, node: Any, opsets: Sequence[Any], onnx: Any) ->
         b.constants[name] = Constant(value)
 
 
-def _admit(b: Builder, where: str, single: Any, feeds: dict[str, NDArray[Any]], onnx: Any) -> None:
-    """Take what a node will make off the model's budget before it is made."""
+def _elements(single: Any, feeds: dict[str, NDArray[Any]], onnx: Any) -> int:
+    """How many elements a node will make."""
     # Values that decide shapes are small; the rest need not be copied.
     for name, value in feeds.items():
         if value.size <= 64:
             single.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
     inferred = onnx.shape_inference.infer_shapes(single, data_prop=True)
     del single.graph.initializer[:]
+    total = 0
     for port in inferred.graph.output:
         dims = port.type.tensor_type.shape.dim
-        known = port.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims)
-        rank = max([v.ndim for v in feeds.values()], default=0)
-        b.folded += prod(d.dim_value for d in dims) if known else max(rank, 1) * sum(v.size for v in feeds.values())
-    if b.folded > MAX_FOLDED:
-        raise UnsupportedError(where, "makes a constant larger than any microcontroller", "export the model again")
+        if port.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
+            total += prod(d.dim_value for d in dims)
+        else:
+            # What has no shape beforehand (NonZero) gives at most an index per axis and element.
+            total += sum(max(v.ndim, 1) * v.size for v in feeds.values())
+    return total

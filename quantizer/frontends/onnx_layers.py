@@ -24,11 +24,15 @@ Translator = Callable[[Builder, Sequence[str], Sequence[str], Attributes], None]
 
 
 def pair(b: Builder, values: Sequence[int] | None, default: int, rank: int) -> tuple[int, int]:
-    """An attribute over the spatial axes as (rows, columns); one-dimensional images have one row."""
+    """An attribute over the spatial axes as (rows, columns); one-dimensional images have one row.
+
+    Args:
+        default: also the smallest that makes sense.
+    """
     if values is None:
         return (default, default) if rank == 4 else (1, default)
-    if len(values) != rank - 2:
-        raise b.fail(f"{len(values)} numbers for {rank - 2} spatial axes", "re-export the model")
+    if len(values) != rank - 2 or min(values) < default:
+        raise b.fail(f"{list(values)} for {rank - 2} spatial axes", "re-export the model")
     return (int(values[0]), int(values[1])) if rank == 4 else (1, int(values[0]))
 
 
@@ -140,7 +144,10 @@ def conv_transpose(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attri
         raise b.fail(f"weights {list(weights.data.shape)} with {groups} groups on {channels} channels", "re-export it")
     if groups > 1 and weights.qparams is not None:
         raise b.fail("groups in a quantised transposed convolution", "split it into one per group")
-    data = _grouped(_dilated(data, pair(b, a.get("dilations"), 1, rank)), groups)
+    dilation = pair(b, a.get("dilations"), 1, rank)
+    taps = [(k - 1) * d + 1 for k, d in zip(data.shape[2:], dilation, strict=True)]
+    b.spend(data.itemsize * channels * data.shape[1] * groups * taps[0] * taps[1])
+    data = _grouped(_dilated(data, dilation, taps), groups)
     stride = pair(b, a.get("strides"), 1, rank)
     extra = pair(b, a.get("output_padding"), 0, rank) if a.get("output_padding") else (0, 0)
     full = [(n - 1) * s + k + e for n, s, k, e in zip(b.shape(image)[1:3], stride, data.shape[2:], extra, strict=True)]
@@ -157,12 +164,11 @@ def conv_transpose(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attri
     b.set_image(outs[0], made[0], rank)
 
 
-def _dilated(data: Array, dilation: Sequence[int]) -> Array:
+def _dilated(data: Array, dilation: Sequence[int], taps: Sequence[int]) -> Array:
     """Weights (I, O, kh, kw) with their taps spread apart."""
     if tuple(dilation) == (1, 1):
         return data
-    size = [(k - 1) * d + 1 for k, d in zip(data.shape[2:], dilation, strict=True)]
-    spread = np.zeros((*data.shape[:2], *size), data.dtype)
+    spread = np.zeros((*data.shape[:2], *taps), data.dtype)
     spread[:, :, :: dilation[0], :: dilation[1]] = data
     return spread
 

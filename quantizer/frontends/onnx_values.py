@@ -24,6 +24,9 @@ from intaglio.quantizer.ops.transpose import TransposeAttrs
 MAX_ELEMENTS = 1 << 26
 """No tensor of a model for a microcontroller has more; a larger one is a malformed or hostile file."""
 
+MAX_CONSTANT_BYTES = 1 << 28
+"""What may be made of the constants of a file, in all: a layer that reads weights holds them in its own order."""
+
 Array = NDArray[Any]
 
 REALS = ("float16", "float32", "float64")
@@ -73,7 +76,7 @@ class Builder:
     Attributes:
         where: the file, for messages.
         values, constants: of ONNX names.
-        folded: elements that nodes of constants have made so far.
+        made: bytes of constants that have been made so far.
     """
 
     where: str
@@ -85,12 +88,22 @@ class Builder:
     inputs: list[str] = field(default_factory=list)
     source: str = ""
     node_name: str = ""
-    folded: int = 0
+    made: int = 0
 
     def fail(self, what: str, hint: str) -> UnsupportedError:
         """An error at the node that is being translated."""
         name = f" '{self.node_name}'" if self.node_name else ""
         return UnsupportedError(f"{self.where}: {self.source}{name}", what, hint)
+
+    def spend(self, size: int) -> None:
+        """Take the bytes of a constant that is about to be made off what the file may make.
+
+        Raises:
+            UnsupportedError: no more are left.
+        """
+        self.made += size
+        if self.made > MAX_CONSTANT_BYTES:
+            raise self.fail("makes constants larger than any microcontroller", "export the model again")
 
     def value(self, name: str) -> Value:
         """A computed value; a constant becomes one in plain layout."""
@@ -112,6 +125,7 @@ class Builder:
 
     def add_constant(self, name: str, data: Array, qparams: QParams | None = None) -> str:
         """Store a constant tensor; reals as float32. Returns its name."""
+        self.spend(data.nbytes)
         if data.dtype.kind == "f":
             with np.errstate(over="ignore", invalid="ignore"):
                 data = data.astype(np.float32)

@@ -110,4 +110,4 @@ def test_generated_c_equals_the_integers(op: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("op", GRAPHS)
 def test_generated_c_equals_the_integers_in_depth(op: str, tmp_path: Path) -> None:
-    check_all_exact(random_graphs(op, 12, 80), tmp_path, count=4, compiler="clang", opt="-O2")
+    check_all_exact(random_graphs(op, 12, 80), tmp_path, count=4, builds=[("gcc", "-O2", True), ("clang", "-O2", True)])

@@ -60,7 +60,7 @@ class Model:
         return names[0]
 
     def bytes(self, *outputs: str, opset: int = 17) -> bytes:
-        """The file."""
+        """The file; outputs have the shape that onnx infers, else any."""
         graph = helper.make_graph(
             self.nodes, "seed", [self.input], [helper.make_empty_tensor_value_info(o) for o in outputs], self.constants
         )
