@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from intaglio.boards.board import Board
 from intaglio.host.elfscan import FloatReport, is_float_symbol, scan_elf
+from intaglio.host.files import BUILD_PLAN, build_folder
 from intaglio.host.library import Library, open_library
 from intaglio.host.platformio import run_platformio
 from intaglio.host.protocol import CODEC_FLAGS, generate_codec
@@ -57,21 +58,22 @@ def build_firmware(
     Raises:
         ToolError: a tool is missing, or the build failed.
         DoesNotFitError: the program is larger than the board's flash or RAM; says by how much.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or holds files that are not ours.
     """
     opened = [open_library(folder) for folder in libraries]
     out = out.absolute()
-    plan = plan_firmware(opened, board, out, program)
-    try:
-        (out / "boards").mkdir(exist_ok=True)
-        manifest = board_manifest(board) | {"intaglio": {"plan": str(plan)}}
-        _write(out / "boards" / f"{board.name}.json", json.dumps(manifest))
-    except OSError as error:
-        raise OutputError(str(out), f"cannot be written ({error.strerror})", "choose another folder with -o") from error
-    try:
-        made = run_platformio(FIRMWARE, out, board.name)
-    except ToolError as error:
-        raise _explained(error, board, opened) from error
+    with build_folder(out):
+        plan = plan_firmware(opened, board, out, program)
+        try:
+            (out / "boards").mkdir(exist_ok=True)
+            manifest = board_manifest(board) | {"intaglio": {"plan": str(plan)}}
+            _write(out / "boards" / f"{board.name}.json", json.dumps(manifest))
+        except OSError as error:
+            raise _unwritable(out, error) from error
+        try:
+            made = run_platformio(FIRMWARE, out, board.name)
+        except ToolError as error:
+            raise _explained(error, board, opened) from error
     elf = made / "firmware.elf"
     flash, ram = _sizes(elf)
     return FirmwareImage(elf, made / "firmware.bin", made / "firmware.hex", flash, ram, scan_elf(elf, board.core))
@@ -100,10 +102,14 @@ def plan_firmware(libraries: Sequence[Library], board: Board, out: Path, program
         generated = out / "generated"
         generated.mkdir(parents=True, exist_ok=True)
         plan = _plan(libraries, board, generated, program)
-        _write(out / "build.json", json.dumps(plan, indent=1))
+        _write(out / BUILD_PLAN, json.dumps(plan, indent=1))
     except OSError as error:
-        raise OutputError(str(out), f"cannot be written ({error.strerror})", "choose another folder with -o") from error
-    return out / "build.json"
+        raise _unwritable(out, error) from error
+    return out / BUILD_PLAN
+
+
+def _unwritable(out: Path, error: OSError) -> OutputError:
+    return OutputError(str(out), f"cannot be written ({error.strerror})", "choose another folder with -o")
 
 
 def _explained(error: ToolError, board: Board, libraries: Sequence[Library]) -> Exception:
@@ -112,10 +118,10 @@ def _explained(error: ToolError, board: Board, libraries: Sequence[Library]) -> 
     overflow = re.search(r"region .?(FLASH|RAM).? overflowed by (\d+) bytes", text)
     if overflow:
         kind = "flash" if overflow[1] == "FLASH" else "RAM"
-        sizes = ", ".join(f"{x.name} {x.folder}" for x in libraries) or "the agent alone"
+        takes = "; ".join(_takes(x) for x in libraries) or "the agent takes all of it"
         return DoesNotFitError(
             f"firmware for {board.name}",
-            f"needs {int(overflow[2]):,} bytes of {kind} more than the board has ({sizes})",
+            f"needs {int(overflow[2]):,} bytes of {kind} more than the board has; {takes}",
             "compile fewer or smaller models, or take a larger board (`intaglio doctor --boards`)",
         )
     missing = re.search(r"undefined reference to [`'](__aeabi_(?:[fdh]|u?[il]2)\w*|__\w*(?:sf|df)\w*)'", text)
@@ -126,6 +132,14 @@ def _explained(error: ToolError, board: Board, libraries: Sequence[Library]) -> 
             "no float helper is linked; remove the float arithmetic",
         )
     return error
+
+
+def _takes(library: Library) -> str:
+    """What a library takes, as its manifest says."""
+    facts = library.manifest()
+    named = {"flash": facts.get("flash_bytes"), "arena": facts.get("arena_bytes"), "stack": facts.get("stack_bytes")}
+    known = ", ".join(f"{name} {size:,}" for name, size in named.items() if size is not None)
+    return f"{library.name} takes {known or 'an unknown part'} of them"
 
 
 def _write(path: Path, text: str) -> None:
@@ -219,9 +233,7 @@ def _plan(libraries: Sequence[Library], board: Board, generated: Path, program: 
 
 def _model_stack(library: Library) -> int:
     """The worst-case stack of a library's functions, bytes, a multiple of 8; a guess where its manifest has none."""
-    manifest = library.folder / f"{library.name}.json"
-    known = json.loads(manifest.read_text(encoding="utf-8")).get("stack_bytes") if manifest.exists() else None
-    return (int(known or _UNKNOWN_STACK_BYTES) + 7) // 8 * 8
+    return (int(library.manifest().get("stack_bytes") or _UNKNOWN_STACK_BYTES) + 7) // 8 * 8
 
 
 def integer_libgcc(cc: str, flags: Sequence[str], out: Path) -> Path:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from intaglio.host.files import whole_file
 from intaglio.host.store import Record
 from intaglio.host.tensors import TensorMeta, split, to_array
 from intaglio.quantizer.errors import StoreError, UsageError
@@ -29,15 +29,9 @@ def export(records: Iterable[Record], out: Path) -> int:
     writers = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
     if out.suffix not in writers:
         raise UsageError(str(out), "the suffix names no format", "end it in .jsonl or .parquet")
-    scratch = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        try:
+        with whole_file(out) as scratch:
             count = writers[out.suffix](records, scratch)
-            with scratch.open("rb") as written:
-                os.fsync(written.fileno())
-            scratch.replace(out)
-        finally:
-            scratch.unlink(missing_ok=True)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise StoreError(str(out), f"cannot be written: {why}", "choose a folder with room and write access") from None

@@ -50,6 +50,22 @@ def flash(board: Board, image: FirmwareImage, probe: str | None = None) -> str:
         LinkError: a tool is here, the board is not: no probe found, volume absent.
         OutputError: the volume cannot be written, or the probe refused what was copied.
     """
+    absences: list[_AbsentError] = []
+    for way in ways_to_flash(board):
+        try:
+            return way(board, image, probe)
+        except _AbsentError as absence:
+            absences.append(absence)
+    tried = ", ".join(absence.what for absence in absences)
+    raise LinkError(f"board {board.name}", tried, "plug the board in, and close what holds its probe")
+
+
+def ways_to_flash(board: Board) -> list[Callable[[Board, FirmwareImage, str | None], str]]:
+    """What can flash a board from this machine, in the order in which it is tried.
+
+    Raises:
+        ToolError: the board names no way to flash it, or no tool for any is installed.
+    """
     ways: list[Callable[[Board, FirmwareImage, str | None], str]] = []
     missing: list[str] = []
     if board.program.pyocd is not None:
@@ -68,14 +84,7 @@ def flash(board: Board, image: FirmwareImage, probe: str | None = None) -> str:
         raise ToolError(f"board {board.name}", "cannot be flashed: it exists in simulators", "use `intaglio simulate`")
     if not ways:
         raise ToolError(f"board {board.name}", "no tool to flash it is installed", f"install {' or '.join(missing)}")
-    absences: list[_AbsentError] = []
-    for way in ways:
-        try:
-            return way(board, image, probe)
-        except _AbsentError as absence:
-            absences.append(absence)
-    tried = ", ".join(absence.what for absence in absences)
-    raise LinkError(f"board {board.name}", tried, "plug the board in, and close what holds its probe")
+    return ways
 
 
 def pyocd_command() -> list[str] | None:

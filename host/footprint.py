@@ -52,5 +52,7 @@ def symbol_sizes(objects: Sequence[Path]) -> dict[str, int]:
         for member in open_members(path):
             for symbol in member.elf.get_section_by_name(".symtab").iter_symbols():
                 if symbol["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT") and symbol["st_size"]:
-                    sizes[symbol.name] = symbol["st_size"]
+                    # GCC names what it makes of a function after it: f.constprop.0, f.isra.0, f.part.0.
+                    name = symbol.name.partition(".")[0]
+                    sizes[name] = sizes.get(name, 0) + symbol["st_size"]
     return sizes

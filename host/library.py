@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from intaglio.quantizer.errors import OutputError
 
@@ -34,6 +35,22 @@ class Library:
         """The prefix of its macros."""
         return self.name.upper()
 
+    def manifest(self) -> dict[str, Any]:
+        """What its NAME.json says; empty without one.
+
+        Raises:
+            OutputError: it cannot be read.
+        """
+        path = self.folder / f"{self.name}.json"
+        if not path.exists():
+            return {}
+        try:
+            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            facts.keys()
+        except (OSError, ValueError, AttributeError):
+            raise OutputError(str(path), "is not a manifest", "generate the library again") from None
+        return facts
+
     def defines(self) -> tuple[str, ...]:
         """The macros through which a harness finds the library."""
         return (
@@ -60,12 +77,5 @@ def open_library(folder: Path) -> Library:
     sources = tuple(sorted(folder.glob(f"{name}*.c")))
     if not sources:
         raise OutputError(str(folder), f"holds no {name}*.c", "generate the library again")
-    manifest = folder / f"{name}.json"
-    cflags: tuple[str, ...] = ()
-    if manifest.exists():
-        try:
-            wanted = json.loads(manifest.read_text(encoding="utf-8")).get("cflags") or ()
-            cflags = tuple(str(flag) for flag in wanted)
-        except (ValueError, AttributeError, TypeError):
-            raise OutputError(str(manifest), "is not a manifest", "generate the library again") from None
-    return Library(folder.resolve(), name, sources, cflags)
+    library = Library(folder.resolve(), name, sources, ())
+    return replace(library, cflags=tuple(map(str, library.manifest().get("cflags") or ())))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.host.client import Client, Model, Prediction
@@ -27,11 +26,9 @@ def device_samples(path: Path, model: Model, count: int | None) -> tuple[list[li
     Raises:
         CalibrationError: the file cannot be read, or does not fit the model's inputs.
     """
-    try:
-        stored = np.load(path, allow_pickle=False)
-        arrays = {"x": stored} if isinstance(stored, np.ndarray) else {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise CalibrationError(str(path), f"cannot be read ({error})", "give a .npz or .npy of numbers") from error
+    from intaglio.host.samples import read_arrays
+
+    arrays = read_arrays(path)
     columns = []
     for tensor in model.inputs:
         value = arrays.get(tensor.name, arrays.get("x") if len(model.inputs) == 1 else None)

@@ -10,6 +10,7 @@ from intaglio.codegen.compile import Compiled
 from intaglio.codegen.report import render_report
 from intaglio.host.cyclemodel import estimate
 from intaglio.host.elfscan import scan_elf
+from intaglio.host.files import whole_file
 from intaglio.host.samples import drawn_samples
 from intaglio.host.simcore import run_on_core
 from intaglio.quantizer.errors import OutputError
@@ -34,8 +35,11 @@ def with_instructions(compiled: Compiled, core: Core) -> tuple[Compiled, int, by
     return replace(compiled, manifest=compiled.manifest | {"layers": layers}), cycles, result.elf
 
 
-def write_report(compiled: Compiled, core: Core, out: Path) -> None:
+def write_report(compiled: Compiled, core: Core, out: Path) -> tuple[Compiled, int]:
     """Write the report of a library as one HTML file.
+
+    Returns:
+        The library's record with the instructions of its layers, and the modelled cycles of the inference.
 
     Raises:
         OutputError: the file cannot be written.
@@ -47,8 +51,10 @@ def write_report(compiled: Compiled, core: Core, out: Path) -> None:
         program.write_bytes(elf)
         text = render_report(measured.manifest, cycles, scan_elf(program, core))
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        with whole_file(out) as scratch:
+            scratch.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(str(out), f"cannot be written ({error.strerror})", "choose another file with -o") from error
     finally:
         program.unlink(missing_ok=True)
+    return measured, cycles

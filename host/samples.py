@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intaglio.quantizer.data import DAMAGED
 from intaglio.quantizer.errors import CalibrationError
 from intaglio.quantizer.ir import DType, Graph, TensorType
 from intaglio.quantizer.reference import quantise
@@ -53,7 +54,7 @@ def load_samples(path: Path, graph: Graph, count: int | None = None) -> tuple[li
     Raises:
         CalibrationError: the file cannot be read, an input is missing, a shape is wrong, a value is not finite.
     """
-    arrays = _read(path)
+    arrays = read_arrays(path)
     labels = arrays.get("y")
     columns = []
     for name in graph.inputs:
@@ -70,13 +71,21 @@ def load_samples(path: Path, graph: Graph, count: int | None = None) -> tuple[li
     return samples, None if labels is None else np.asarray(labels)[: len(samples)]
 
 
-def _read(path: Path) -> dict[str, Array]:
+def read_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of a .npz by their names; that of a .npy as `x`.
+
+    Raises:
+        CalibrationError: the file cannot be read.
+    """
+    if not path.is_file():
+        raise CalibrationError(str(path), "there is no such file", "give a .npz or .npy of numbers")
     try:
-        if path.suffix == ".npy":
-            return {"x": np.load(path, allow_pickle=False)}
-        with np.load(path, allow_pickle=False) as stored:
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            return {"x": stored}
+        with stored:
             return {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except DAMAGED as error:
         raise CalibrationError(str(path), f"cannot be read ({error})", "give a .npz or .npy of numbers") from error
 
 

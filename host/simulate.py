@@ -8,7 +8,6 @@ import json
 import math
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 
 from intaglio.boards.board import Board, load_board
 from intaglio.host.sharedline import SharedLine
+from intaglio.host.toolchain import find_program
 from intaglio.quantizer.errors import ToolError
 
 _PR_SET_PDEATHSIG = 1
@@ -86,19 +86,13 @@ class Simulation:
         Raises:
             ToolError: QEMU is not installed, knows no such machine, or ends at once.
         """
-        if self.board.simulators.qemu is None:
-            raise ToolError(
-                f"board {self.board.name}", "QEMU has no such machine", "`intaglio doctor --boards` lists what has"
-            )
-        program = shutil.which("qemu-system-arm")
-        if program is None:
-            raise ToolError("qemu-system-arm", "is not installed", "apt-get install qemu-system-arm")
+        program, machine = find_simulator(self.board)
         self._folder = tempfile.TemporaryDirectory(prefix="intaglio-sim-")
         monitor = Path(self._folder.name) / "qmp"
         command = [
             program,
             "-M",
-            self.board.simulators.qemu.machine,
+            machine,
             "-display",
             "none",
             "-monitor",
@@ -259,6 +253,18 @@ class Monitor:
             self._alive()
             time.sleep(0.02)
         raise ToolError("qemu-system-arm", "closed its monitor", "run the command again")
+
+
+def find_simulator(board: Board) -> tuple[str, str]:
+    """The program that simulates a board, and the name of the machine there.
+
+    Raises:
+        ToolError: QEMU does not simulate it.
+        MissingToolError: QEMU is not installed.
+    """
+    if board.simulators.qemu is None:
+        raise ToolError(f"board {board.name}", "QEMU has no such machine", "`intaglio doctor --boards` lists what has")
+    return find_program("qemu-system-arm"), board.simulators.qemu.machine
 
 
 def newest_elf(board: str) -> Path:

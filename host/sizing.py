@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 from intaglio.boards.board import load_board
 from intaglio.boards.cores import Core
 from intaglio.codegen.compile import Compiled, check_output, compile_model, write_library
+from intaglio.host.files import NO_ROOM
 from intaglio.host.footprint import measure
-from intaglio.quantizer.errors import DoesNotFitError, MissingToolError
+from intaglio.quantizer.errors import DoesNotFitError, MissingToolError, OutputError
 from intaglio.quantizer.pipeline import Options
 
 
@@ -32,11 +35,31 @@ def compile_sized(
         IntaglioError: see `compile_model`.
     """
     check_output(out)
-    with tempfile.TemporaryDirectory(prefix="intaglio-compile-") as work:
-        compiled = compile_model(path, core, Path(work) / "library", name, options, board)
+    with temporary_library(path, core, name, options, board) as compiled:
         compiled = add_sizes(compiled, core, board)
     write_library(compiled.library, out, compiled.manifest)
     return replace(compiled, folder=out)
+
+
+@contextmanager
+def temporary_library(
+    path: Path, core: Core, name: str | None, options: Options, board: str | None = None
+) -> Iterator[Compiled]:
+    """A model compiled into a folder that goes with the context.
+
+    Args:
+        path, name, board: see `compile_model`.
+
+    Raises:
+        OutputError: there is no room for temporary files.
+        IntaglioError: see `compile_model`.
+    """
+    with tempfile.TemporaryDirectory(prefix="intaglio-") as work:
+        try:
+            compiled = compile_model(path, core, Path(work) / "library", name, options, board)
+        except OutputError as error:
+            raise OutputError(error.where, error.what, NO_ROOM) from error
+        yield compiled
 
 
 def add_sizes(compiled: Compiled, core: Core, board: str | None) -> Compiled:
@@ -82,15 +105,15 @@ def check_room(manifest: dict[str, Any], board: str) -> None:
     target = load_board(board)
     flash, ram = manifest["flash_bytes"], manifest["arena_bytes"] + (manifest["stack_bytes"] or 0)
     if flash is not None and flash > target.flash_bytes:
-        largest = _largest(manifest, "macs")
+        largest = _largest({_label(x): x["flash"] for x in manifest["layers"]})
         raise DoesNotFitError(
             f"{manifest['name']} on {board}",
             f"needs {flash:,} bytes of flash, {flash - target.flash_bytes:,} more than the board has; "
-            f"most work is in {largest}",
-            "use a narrower model, or a board with more flash (`intaglio doctor --boards`)",
+            f"the largest layers are {largest}",
+            "use fewer channels there, or a board with more flash (`intaglio doctor --boards`)",
         )
     if ram > target.ram_bytes:
-        largest = _largest(manifest, "bytes")
+        largest = _largest({_label(x): sum(o["bytes"] for o in x["outputs"]) for x in manifest["layers"]})
         raise DoesNotFitError(
             f"{manifest['name']} on {board}",
             f"needs {ram:,} bytes of RAM (arena {manifest['arena_bytes']:,}), {ram - target.ram_bytes:,} more than the "
@@ -99,9 +122,12 @@ def check_room(manifest: dict[str, Any], board: str) -> None:
         )
 
 
-def _largest(manifest: dict[str, Any], by: str) -> str:
-    def weight(layer: dict[str, Any]) -> int:
-        return layer["macs"] if by == "macs" else sum(o["bytes"] for o in layer["outputs"])
+def _label(layer: dict[str, Any]) -> str:
+    """A layer in a message: TFLite's converter joins the names of all that it has fused."""
+    name = layer["name"] if len(layer["name"]) <= 40 else f"{layer['name'][:39]}…"
+    return f"#{layer['index']} {layer['op']} {name}"
 
-    top = sorted(manifest["layers"], key=weight, reverse=True)[:3]
-    return ", ".join(f"{layer['name']} ({weight(layer):,} {'MACs' if by == 'macs' else 'bytes'})" for layer in top)
+
+def _largest(sizes: dict[str, int]) -> str:
+    top = sorted(sizes, key=lambda label: sizes[label], reverse=True)[:3]
+    return ", ".join(f"{label} ({sizes[label]:,} bytes)" for label in top)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from intaglio.boards.cores import Core
+from intaglio.host.files import NO_ROOM
 from intaglio.quantizer.errors import MissingToolError, ToolError
 
 STRICT_WARNINGS = (
@@ -126,7 +127,9 @@ def run_tool(
         hint = INSTALL.get(name, "check that it is installed")
         raise ToolError(name, f"cannot start: {error.strerror}", hint) from None
     if done.returncode != 0 and not allow_failure:
-        raise ToolError(name, _first_complaint(done), "the command was: " + " ".join(map(str, command)))
+        complaint = _first_complaint(done)
+        full = "No space left on device" in complaint
+        raise ToolError(name, complaint, NO_ROOM if full else "the command was: " + " ".join(map(str, command)))
     return done
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from intaglio.quantizer.data import open_data
 from intaglio.quantizer.ir import Graph
+from intaglio.quantizer.passes.assign_types import int8_islands
 from intaglio.quantizer.pipeline import Options, run_pipeline, run_until
 from intaglio.quantizer.reference import Evaluator, Mode, dequantise, quantise, surviving
 
@@ -33,6 +34,7 @@ class Evaluation:
         float_right, integer_right: how many were classified rightly; None without labels.
         float_mse, integer_mse: mean squared difference between first output and first input, where they have one
             shape (autoencoders); None otherwise.
+        int8_islands: layers that compute in int8 under int16 activations, for want of a kernel.
         layers: noise of each tensor that both graphs have, over the channels that survive in the integer one.
     """
 
@@ -42,6 +44,7 @@ class Evaluation:
     integer_right: int | None
     float_mse: float | None
     integer_mse: float | None
+    int8_islands: list[str]
     layers: list[LayerNoise]
 
     def headline(self) -> list[tuple[str, str]]:
@@ -53,6 +56,8 @@ class Evaluation:
         for kind, mse in (("float", self.float_mse), ("integer", self.integer_mse)):
             if mse is not None:
                 rows.append((f"{kind} mean squared error", f"{mse:.6g}"))
+        if self.int8_islands:
+            rows.append(("in int8, for want of an int16 kernel", ", ".join(self.int8_islands)))
         return rows
 
 
@@ -113,5 +118,6 @@ def evaluate_graphs(
         right[1] if labelled else None,
         errors[0] / samples if same else None,
         errors[1] / samples if same else None,
+        [f"{node.op} {node.name}" for node in int8_islands(lowered)],
         layers,
     )

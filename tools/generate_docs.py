@@ -16,6 +16,7 @@ import typer.main
 
 from intaglio.host.cli import app
 from intaglio.quantizer import ops
+from intaglio.quantizer.ir import DType
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -23,6 +24,13 @@ DOCS = Path(__file__).parents[1] / "docs"
 def one_line(text: str | None) -> str:
     """A docstring as one line."""
     return " ".join(inspect.cleandoc(text or "").split())
+
+
+def has_int16(op: ops.Operator[Any, Any]) -> bool:
+    """Whether an operator has a kernel for int16; those that move integers have one for every type."""
+    graphs = [] if op.alias or op.same_scale else list(op.examples())
+    kinds = {g.types[t].dtype for g in graphs for n in g.nodes for t in n.outputs}
+    return not graphs or DType.INT16 in kinds or kinds.isdisjoint({DType.INT8, DType.UINT8})
 
 
 def operators() -> str:
@@ -39,6 +47,12 @@ def operators() -> str:
     for name, op in table.items():
         kernels = ", ".join(v.name for v in op.variants) or ("none: no code" if op.alias else "")
         lines.append(f"| [{name}](#{name.lower()}) | {kernels} |")
+    islands = ", ".join(name for name, op in table.items() if not has_int16(op))
+    lines += [
+        "",
+        f"Under `--activations int16` {islands} compute in int8 between Quantize nodes; `compile` and `eval` say",
+    ]
+    lines += ["which layers of a model those are."]
     for name, op in table.items():
         lines += ["", f"## {name}", "", one_line(type(op).__doc__)]
         fields = one_line(op.attrs.__doc__)

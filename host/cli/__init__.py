@@ -5,8 +5,10 @@ Modules of this folder import nothing heavy at the top, so that `intaglio --help
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from typing import Any
 
 import typer
 
@@ -36,6 +38,7 @@ app = typer.Typer(
 
     Every integer that the device computes is known beforehand: `verify` shows it. Exit status: 0 done,
     1 failed, 2 wrong use. Errors are one line that says what to do; `--debug` shows where they came from.
+    `intaglio --install-completion` completes commands, options, boards and cores in your shell.
     """,
 )
 
@@ -68,26 +71,46 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command line and return its exit status: 0 done, 1 failed, 2 wrong use."""
+    from intaglio.host.files import NO_ROOM
     from intaglio.quantizer.errors import IntaglioError
 
     os.environ.pop("INTAGLIO_DEBUG", None)
+    if "--debug" in arguments[1:]:
+        # The advice is to repeat a command with it: let it stand at the end too.
+        arguments = ["--debug", *(argument for argument in arguments if argument != "--debug")]
     try:
         result = app(args=arguments, prog_name="intaglio", standalone_mode=False)
     except IntaglioError as error:
         return _report(str(error), error.exit_status)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # Whoever read our output has had enough of it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = NO_ROOM if full else "check the path"
+        return _report(f"{error.filename or 'the system'}: {error.strerror or error}; {hint}", 1)
     except KeyboardInterrupt:
         return _report("interrupted", 130)
-    except BrokenPipeError:
-        # Whoever read our output has had enough of it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
-        show = getattr(error, "show", None)
-        if show is not None:
-            show()
-            return int(getattr(error, "exit_code", 2))
+        if hasattr(error, "format_message"):
+            return _wrong_use(error)
         return _report(f"internal error: {type(error).__name__}: {error}; repeat with --debug and report it", 1)
     return result if isinstance(result, int) else 0
+
+
+def _wrong_use(error: Any) -> int:
+    """A command line that cannot be parsed: one line, or the help where nothing was asked for.
+
+    Args:
+        error: a ClickException, whose class is click's or one of typer's own, by typer's version.
+    """
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return int(error.exit_code)
+    context = getattr(error, "ctx", None)
+    where = "" if context is None else f"; see `{context.command_path} --help`"
+    return _report(error.format_message().rstrip(".") + where, int(error.exit_code))
 
 
 def _report(message: str, status: int) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intaglio.host.cli.options import Json, Quantiser, takes_quantiser
+from intaglio.host.cli.options import Json, Quantiser, complete_board, takes_quantiser
 from intaglio.host.cli.output import print_json, progress, table
 
 if TYPE_CHECKING:
@@ -18,7 +18,10 @@ Models = Annotated[
     list[Path] | None,
     typer.Argument(help="Model files, or folders that `intaglio compile` wrote; none builds a bare agent."),
 ]
-BoardName = Annotated[str, typer.Option("--board", help="Board name; `intaglio doctor --boards` lists them.")]
+BoardName = Annotated[
+    str,
+    typer.Option("--board", help="Board name; `intaglio doctor --boards` lists them.", autocompletion=complete_board),
+]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Build folder; build/firmware/BOARD when not given.")]
 
 
@@ -30,21 +33,27 @@ def register(app: typer.Typer) -> None:
 
 
 def build_here(models: list[Path], board: str, out: Path | None, quantiser: Quantiser) -> FirmwareImage:
-    """Compile the models that are files, then build the firmware."""
+    """Compile the models that are files, then build the firmware.
+
+    Raises:
+        IntaglioError: see `compile_sized` and `build_firmware`; a new folder is taken away again.
+    """
     from intaglio.boards.board import load_board
     from intaglio.host.build import build_firmware
+    from intaglio.host.files import build_folder
     from intaglio.host.sizing import compile_sized
 
     target = load_board(board)
     folder = out or Path("build") / "firmware" / board
     libraries = []
-    for model in models:
-        if model.is_dir():
-            libraries.append(model)
-            continue
-        place = folder / "libraries" / model.stem
-        libraries.append(compile_sized(model, target.core, place, None, quantiser.options(), board).folder)
-    return build_firmware(libraries, target, folder)
+    with build_folder(folder):
+        for model in models:
+            if model.is_dir():
+                libraries.append(model)
+                continue
+            place = folder / "libraries" / model.stem
+            libraries.append(compile_sized(model, target.core, place, None, quantiser.options(), board).folder)
+        return build_firmware(libraries, target, folder)
 
 
 def build_command(
@@ -86,18 +95,24 @@ def flash_command(
     models: Models = None,
     out: Out = None,
     probe: Annotated[str | None, typer.Option("--probe", help="Serial number of the probe, when several.")] = None,
+    json: Json = False,
 ) -> None:
     """Build firmware and write it to the board's flash with pyOCD, OpenOCD or its mass-storage volume.
 
     Example: `intaglio flash kws.tflite --board microbit`
     """
     from intaglio.boards.board import load_board
-    from intaglio.host.flash import flash
+    from intaglio.host.flash import flash, ways_to_flash
 
+    target = load_board(board)
+    ways_to_flash(target)  # before anything is built
     with progress("building", None) as bar:
         image = build_here(models or [], board, out, quantiser)
         bar.describe("flashing")
-        how = flash(load_board(board), image, probe=probe)
+        how = flash(target, image, probe=probe)
+    if json:
+        print_json({"board": board, "with": how, "hex": str(image.hex)})
+        return
     typer.echo(f"flashed {board} with {how}")
 
 
@@ -106,6 +121,7 @@ def simulate_command(
     quantiser: Quantiser,
     models: Models = None,
     out: Out = None,
+    json: Json = False,
 ) -> None:
     """Build firmware, start it in the simulator and keep its serial line open until interrupted.
 
@@ -113,15 +129,20 @@ def simulate_command(
     `intaglio models --port socket://127.0.0.1:PORT`
     """
     from intaglio.boards.board import load_board
-    from intaglio.host.simulate import Simulation
+    from intaglio.host.simulate import Simulation, find_simulator
 
+    target = load_board(board)
+    find_simulator(target)  # before anything is built
     with progress("building", None):
         image = build_here(models or [], board, out, quantiser)
-    with Simulation(load_board(board), image.elf, pty=True) as simulation:
-        typer.echo(f"{board} is running; its serial line is")
-        typer.echo(f"  {simulation.address}")
-        if simulation.pty_path:
-            typer.echo(f"  {simulation.pty_path}")
-        with contextlib.suppress(KeyboardInterrupt):
+    with Simulation(target, image.elf, pty=True) as simulation:
+        if json:
+            print_json({"board": board, "address": simulation.address, "pty": simulation.pty_path})
+        else:
+            typer.echo(f"{board} is running; its serial line is")
+            typer.echo(f"  {simulation.address}")
+            if simulation.pty_path:
+                typer.echo(f"  {simulation.pty_path}")
             typer.echo("Ctrl-C ends it.")
+        with contextlib.suppress(KeyboardInterrupt):
             simulation.wait()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intaglio.host.cli.device import Baud, Port
+from intaglio.host.cli.device import Baud, Port, connected
 from intaglio.host.cli.options import Json
 from intaglio.host.cli.output import print_json, progress, table
 
@@ -42,11 +42,10 @@ def capture_command(
     """
     import time
 
-    from intaglio.host.client import Client
     from intaglio.host.store import Store
 
     moved = 0
-    with Client.open(port, baud) as client:
+    with connected(port, baud) as client:
         if every is not None:
             client.configure(every=every)
         if store is not None:
@@ -70,8 +69,8 @@ def list_command(store: StoreFile, json: Json = False) -> None:
     """
     from collections import Counter
 
-    records = list(_open(store).query())
-    groups = Counter((r.device, r.boot, r.model, r.digest) for r in records)
+    with _open(store) as kept, progress("reading", None):
+        groups = Counter((r.device, r.boot, r.model, r.digest) for r in kept.query())
     rows = [(device, boot, model, digest[:16], n) for (device, boot, model, digest), n in groups.items()]
     if json:
         print_json([dict(zip(("device", "boot", "model", "digest", "records"), row, strict=True)) for row in rows])
@@ -80,7 +79,9 @@ def list_command(store: StoreFile, json: Json = False) -> None:
 
 
 def export_command(
-    store: StoreFile, out: Annotated[Path, typer.Argument(help="File to write: .jsonl or .parquet.")]
+    store: StoreFile,
+    out: Annotated[Path, typer.Argument(help="File to write: .jsonl or .parquet.")],
+    json: Json = False,
 ) -> None:
     """Write a store's records as JSON Lines or Parquet.
 
@@ -88,7 +89,11 @@ def export_command(
     """
     from intaglio.host.export import export
 
-    count = export(_open(store).query(), out)
+    with _open(store) as kept, progress("exporting", None):
+        count = export(kept.query(), out)
+    if json:
+        print_json({"records": count, "file": str(out)})
+        return
     typer.echo(f"{count} records written to {out}")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +21,6 @@ from intaglio.host.cli.options import (
 from intaglio.host.cli.output import print_json, progress, table
 
 if TYPE_CHECKING:
-    from intaglio.boards.cores import Core
     from intaglio.codegen.compile import Compiled
     from intaglio.host.beside_onnxruntime import Comparison
 
@@ -35,17 +32,6 @@ def register(app: typer.Typer) -> None:
     app.command("verify")(takes_quantiser(verify_command))
     app.command("run")(takes_quantiser(run_command))
     app.command("report")(takes_quantiser(report_command))
-
-
-@contextmanager
-def temporary_library(model: Path, core: Core, board: str | None, quantiser: Quantiser) -> Iterator[Compiled]:
-    """A model compiled into a folder that goes with the context."""
-    import tempfile
-
-    from intaglio.codegen.compile import compile_model
-
-    with tempfile.TemporaryDirectory(prefix="intaglio-") as folder:
-        yield compile_model(model, core, Path(folder) / "library", None, quantiser.options(), board)
 
 
 def compile_command(
@@ -73,6 +59,8 @@ def compile_command(
 
 def print_summary(compiled: Compiled) -> None:
     """Print the layers and the totals of a library."""
+    from intaglio.quantizer.passes.assign_types import int8_islands
+
     m = compiled.manifest
     table(
         f"{m['name']}: {m['contract']} contract, {m['core']}",
@@ -83,6 +71,9 @@ def print_summary(compiled: Compiled) -> None:
         ],
     )
     print_facts(m)
+    islands = ", ".join(f"{node.op} {node.name}" for node in int8_islands(compiled.graph))
+    if islands:
+        typer.echo(f"in int8, for want of an int16 kernel: {islands}")
     typer.echo(f"written to {compiled.folder}")
 
 
@@ -143,11 +134,15 @@ def verify_command(
     from dataclasses import asdict
 
     from intaglio.host.samples import samples_for
+    from intaglio.host.sizing import temporary_library
     from intaglio.host.verify import HOST_BUILDS, litert_row, onnxruntime_comparisons, verify
     from intaglio.quantizer.ir import Contract
 
     target = find_core(board, core)
-    with progress("verifying", None) as bar, temporary_library(model, target, board, quantiser) as compiled:
+    with (
+        progress("verifying", None) as bar,
+        temporary_library(model, target, None, quantiser.options(), board) as compiled,
+    ):
         if samples_file is None and compiled.graph.contract is not Contract.EXACT:
             samples_file = quantiser.data
         samples, _ = samples_for(compiled.graph, samples_file, count)
@@ -215,9 +210,10 @@ def run_command(
     """
     from intaglio.host.samples import samples_for
     from intaglio.host.simcore import run_on_core
+    from intaglio.host.sizing import temporary_library
 
     target = find_core(board, core)
-    with progress("simulating", None), temporary_library(model, target, board, quantiser) as compiled:
+    with progress("simulating", None), temporary_library(model, target, None, quantiser.options(), board) as compiled:
         samples, labels = samples_for(compiled.graph, samples_file, count)
         result = run_on_core(compiled.folder, target, samples, count=True)
     outputs = [[o.ravel().tolist() for o in sample] for sample in result.outputs]
@@ -237,15 +233,19 @@ def report_command(
     quantiser: Quantiser,
     board: Board = None,
     core: CoreName = None,
+    json: Json = False,
 ) -> None:
     """Write an HTML report: memory plan over time, flash, RAM, MACs and instructions per layer.
 
     Example: `intaglio report kws.tflite --core cortex-m4 -o kws.html`
     """
     from intaglio.host.reporting import write_report
-    from intaglio.host.sizing import add_sizes
+    from intaglio.host.sizing import add_sizes, temporary_library
 
     target = find_core(board, core)
-    with progress("measuring", None), temporary_library(model, target, board, quantiser) as compiled:
-        write_report(add_sizes(compiled, target, board), target, out)
+    with progress("measuring", None), temporary_library(model, target, None, quantiser.options(), board) as compiled:
+        measured, cycles = write_report(add_sizes(compiled, target, board), target, out)
+    if json:
+        print_json(measured.manifest | {"cycles": cycles, "report": str(out)})
+        return
     typer.echo(f"written to {out}")

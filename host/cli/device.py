@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +13,7 @@ from intaglio.host.cli.options import Json
 from intaglio.host.cli.output import print_json, progress, table
 
 if TYPE_CHECKING:
-    from intaglio.host.client import Model
+    from intaglio.host.client import Client, Model
     from intaglio.host.tensors import TensorMeta
 
 Port = Annotated[str, typer.Option("--port", help="/dev/tty..., COM3, socket://host:port or sim:BOARD.")]
@@ -25,6 +27,17 @@ def register(app: typer.Typer) -> None:
     app.command("models")(models_command)
     app.command("describe")(describe_command)
     app.command("predict")(predict_command)
+
+
+@contextmanager
+def connected(port: str, baud: int) -> Iterator[Client]:
+    """A client on a port; a progress bar while the line is opened and the device answers."""
+    from intaglio.host.client import Client
+
+    with progress(f"connecting to {port}", None):
+        client = Client.open(port, baud)
+    with client:
+        yield client
 
 
 def devices_command(json: Json = False) -> None:
@@ -50,9 +63,7 @@ def models_command(port: Port, baud: Baud = 115200, json: Json = False) -> None:
 
     Example: `intaglio models --port /dev/ttyACM0`
     """
-    from intaglio.host.client import Client
-
-    with Client.open(port, baud) as client:
+    with connected(port, baud) as client:
         models = client.models()
     if json:
         print_json([_model_facts(m) for m in models])
@@ -68,9 +79,7 @@ def describe_command(port: Port, model: ModelName = None, baud: Baud = 115200, j
     """
     from dataclasses import asdict
 
-    from intaglio.host.client import Client
-
-    with Client.open(port, baud) as client:
+    with connected(port, baud) as client:
         hello, found = client.hello, _choose(client, model)
         beat = client.heartbeat()
     if json:
@@ -100,10 +109,9 @@ def predict_command(
 
     Example: `intaglio predict --port sim:microbit --samples digits_test.npz --capture --store captures.db`
     """
-    from intaglio.host.client import Client
     from intaglio.host.predicting import device_samples, predict_all
 
-    with Client.open(port, baud) as client:
+    with connected(port, baud) as client:
         found = _choose(client, model)
         samples, labels = device_samples(samples_file, found, count)
         with progress(f"predicting on {client.hello.board}", len(samples)) as bar:
@@ -128,16 +136,16 @@ def predict_command(
         typer.echo(f"accuracy {right / len(results):.4f} ({right} of {len(results)})")
 
 
-def _choose(client: Any, model: str | None) -> Model:
+def _choose(client: Client, model: str | None) -> Model:
     from intaglio.quantizer.errors import UsageError
 
     if model is not None:
-        return client.describe(int(model) if model.isdigit() else model)  # type: ignore[no-any-return]
+        return client.describe(int(model) if model.isdigit() else model)
     models = client.models()
     if len(models) != 1:
         names = ", ".join(m.name for m in models) or "none"
         raise UsageError("--model", f"the device has {len(models)} models ({names})", "name one")
-    return models[0]  # type: ignore[no-any-return]
+    return models[0]
 
 
 def _model_facts(model: Model) -> dict[str, Any]:

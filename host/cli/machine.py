@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from intaglio.host.cli.options import Json
-from intaglio.host.cli.output import print_json, table
+from intaglio.host.cli.output import print_json, progress, table
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,8 @@ def doctor_command(
 
     from intaglio.host.doctor import checks
 
-    found = list(checks())
+    with progress("asking each tool", None):
+        found = list(checks())
     if json:
         print_json([asdict(c) for c in found])
     else:

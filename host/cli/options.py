@@ -16,8 +16,30 @@ if TYPE_CHECKING:
     from intaglio.quantizer.pipeline import Options
 
 Model = Annotated[Path, typer.Argument(help="Model file: .tflite or .onnx.", show_default=False)]
-Board = Annotated[str | None, typer.Option("--board", help="Board to compile for; its limits apply.")]
-CoreName = Annotated[str | None, typer.Option("--core", help="Core to compile for, without a board's limits.")]
+
+
+def complete_board(incomplete: str) -> list[str]:
+    """For the shell: the boards whose names begin so."""
+    from intaglio.boards.board import board_names
+
+    return [name for name in board_names() if name.startswith(incomplete)]
+
+
+def complete_core(incomplete: str) -> list[str]:
+    """For the shell: the cores whose names begin so."""
+    from intaglio.boards.cores import CORES
+
+    return [name for name in CORES if name.startswith(incomplete)]
+
+
+Board = Annotated[
+    str | None,
+    typer.Option("--board", help="Board to compile for; its limits apply.", autocompletion=complete_board),
+]
+CoreName = Annotated[
+    str | None,
+    typer.Option("--core", help="Core to compile for, without a board's limits.", autocompletion=complete_core),
+]
 Samples = Annotated[Path | None, typer.Option("--samples", help="Samples to run; else drawn.")]
 Count = Annotated[int, typer.Option("--count", min=1, help="How many samples.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

@@ -50,4 +50,5 @@ class AssignVariable(Operator[AssignVariableAttrs, tuple[()]]):
 
     def examples(self) -> Iterator[Graph]:
         yield counter("int8", -7)
+        yield counter("int16", -700)
         yield counter("int32", 5)

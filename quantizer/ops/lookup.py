@@ -1,4 +1,4 @@
-"""Operators on single elements: tables for 8-bit types, interpolated tables or two scales around zero for int16.
+"""Operators on single elements: tables for 8-bit types, what `lookup16` has for int16.
 
 docs/numerics.md, "Functions of one element", has every formula.
 """
@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from intaglio.quantizer import fixedpoint as fp
 from intaglio.quantizer import realmath
-from intaglio.quantizer.errors import UnsupportedError
+from intaglio.quantizer.errors import ProofError, UnsupportedError
 from intaglio.quantizer.fixedpoint import AffineMap, Ints
 from intaglio.quantizer.ir import Attrs, Contract, DType, Graph, Node, TensorType
 from intaglio.quantizer.ops import accumulate as acc
 from intaglio.quantizer.ops.base import Context, Kernel, Operator, Reals, Variant, elementwise_lead, limit
 from intaglio.quantizer.ops.build import quantised, single
-from intaglio.quantizer.ops.lookup16 import STEP, Halves, Interpolated, Logistic16, Octaves, litert_nodes
+from intaglio.quantizer.ops.lookup16 import STEP, Halves, Interpolated, Logistic16, Octaves, Steps, litert_nodes
 from intaglio.quantizer.realmath import Arithmetic, round_away
-from intaglio.quantizer.requant import Interval, Method, exact_requant, product_scale, tflite_requant
+from intaglio.quantizer.requant import TABLE_BYTES, Interval, Method, exact_requant, product_scale, tflite_requant
 
 A = TypeVar("A", bound=Attrs)
 Floats = NDArray[np.float32]
@@ -61,7 +61,7 @@ class ChannelTables:
         return np.asarray(self.values[np.arange(len(self.values)), x & 255], np.int64)
 
 
-Params = Table | Interpolated | Octaves | Logistic16 | Halves
+Params = Table | Interpolated | Octaves | Steps | Logistic16 | Halves
 
 
 def stored_values(kind: TensorType) -> Ints:
@@ -95,6 +95,7 @@ class UnaryOperator(Operator[A, Params]):
             lead=elementwise_lead,
         ),
         Variant("octaves", "octaves.c.j2", accepts=lambda k: isinstance(k.params, Octaves), lead=elementwise_lead),
+        Variant("steps", "steps.c.j2", accepts=lambda k: isinstance(k.params, Steps), lead=elementwise_lead),
         Variant(
             "logistic16", "logistic16.c.j2", accepts=lambda k: isinstance(k.params, Logistic16), lead=elementwise_lead
         ),
@@ -106,6 +107,8 @@ class UnaryOperator(Operator[A, Params]):
     """Lines between points 128 integers apart follow f."""
     octaves: ClassVar[bool] = False
     """f has a pole or a root at 0 and is smooth above: lines between 32 points per octave follow it."""
+    odd: ClassVar[bool] = False
+    """f(-x) = -f(x): what follows f above 0 is turned for what lies below (`octaves` alone)."""
     example_scales: ClassVar[tuple[float, float, int]] = (0.047, 0.031, 12)
     """Scale of the input, scale and zero point of the output in the int8 examples."""
 
@@ -133,12 +136,6 @@ class UnaryOperator(Operator[A, Params]):
         """In contract tflite, LiteRT has an integer kernel of this operator for this type."""
         return ctx.contract is not Contract.TFLITE or ctx.input(0).dtype in self.litert
 
-    @limit
-    def follows_lines(self, ctx: Context) -> bool:
-        """In contracts exact and onnx, int16 is for functions without steps and without poles inside the range."""
-        follows = self.smooth or self.octaves
-        return follows or ctx.contract is Contract.TFLITE or ctx.input(0).dtype is not DType.INT16
-
     def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:
         assert inputs[0] is not None
         return [np.asarray(self.function(ctx.node.attrs, inputs[0], realmath.DOUBLE), np.float64)]
@@ -148,14 +145,32 @@ class UnaryOperator(Operator[A, Params]):
         if ctx.contract is Contract.TFLITE:
             return self.litert_nodes(ctx) if wide else Table(self.litert_table(ctx))
         if not wide:
-            return Table(self.table(ctx))
-        return self.octave_table(ctx) if self.octaves else Interpolated(self.nodes(ctx))
+            return Table(self.outputs(ctx, stored_values(ctx.input(0))))
+        if self.octaves:
+            return self.octave_table(ctx)
+        return Interpolated(self.nodes(ctx)) if self.smooth else self.steps(ctx)
 
-    def table(self, ctx: Context) -> Ints:
-        """The 256 outputs of contracts `exact` and `onnx`, ordered by the input's bits."""
+    def steps(self, ctx: Context) -> Steps:
+        """The steps of contracts `exact` and `onnx` for int16.
+
+        Raises:
+            ProofError: they are too many for a table.
+        """
+        kind = ctx.input(0).dtype
+        found = Steps.of(self.outputs(ctx, np.arange(kind.low, kind.high + 1)))
+        if 4 * len(found.thresholds) > TABLE_BYTES:
+            raise ProofError(
+                str(ctx.node),
+                f"its {len(found.thresholds)} steps are too many for a table in int16",
+                "quantise to int8, or scale its input down",
+            )
+        return found
+
+    def outputs(self, ctx: Context, stored: Ints) -> Ints:
+        """The outputs of contracts `exact` and `onnx` for integers of the input."""
         x, out = ctx.input(0), ctx.output
         values = realmath.precise(
-            lambda v, m: self.function(ctx.node.attrs, v, m), stored_values(x) - x.zero_point, x.scale, out.scale
+            lambda v, m: self.function(ctx.node.attrs, v, m), stored - x.zero_point, x.scale, out.scale
         )
         rounded = realmath.round_precise(values, half_even=ctx.contract is Contract.ONNX)
         return fp.saturate(rounded + out.zero_point, out.dtype.low, out.dtype.high)
@@ -184,7 +199,12 @@ class UnaryOperator(Operator[A, Params]):
         values = realmath.precise(function, Octaves.points(), x.scale, out.scale)
         nodes = realmath.interpolation_nodes(values, low, high, half_even)
         (below,) = realmath.round_precise(realmath.precise(function, np.zeros(1), x.scale, out.scale), half_even)
-        return Octaves(x.zero_point, nodes + out.zero_point, min(max(int(below), low), high) + out.zero_point)
+        return Octaves(
+            x.zero_point,
+            nodes + out.zero_point,
+            min(max(int(below), low), high) + out.zero_point,
+            2 * out.zero_point if self.odd else None,
+        )
 
     def litert_function(self, ctx: Context, x: Floats) -> Floats:
         """f as LiteRT computes it, in binary32."""
@@ -239,9 +259,7 @@ class UnaryOperator(Operator[A, Params]):
                 (Contract.EXACT, DType.INT16),
             ):
                 litert = contract is Contract.TFLITE
-                if (litert and dtype not in self.litert) or (
-                    dtype is DType.INT16 and not litert and not (self.smooth or self.octaves)
-                ):
+                if litert and dtype not in self.litert:
                     continue
                 shift = 128 if dtype is DType.UINT8 else 0
                 x, out = quantised(dtype, (1, 5, 3), scale, shift - 7), (dtype, out_scale, shift + out_zero)

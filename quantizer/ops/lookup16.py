@@ -1,4 +1,5 @@
-"""What the device computes of an int16 function of one element: nodes and lines, LiteRT's logistic table, two scales.
+"""What the device computes of an int16 function of one element: lines between nodes, steps, LiteRT's logistic
+table, two scales.
 
 docs/numerics.md, "Functions of one element", has every formula.
 """
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intaglio.quantizer import fixedpoint as fp
 from intaglio.quantizer.fixedpoint import Ints
 from intaglio.quantizer.ir import DType
 from intaglio.quantizer.realmath import round_away
@@ -41,11 +43,14 @@ class Octaves:
         zero_point: of x.
         values: outputs at (1 + i / 32) * 2**e for e = 0 .. 15 and at 2**16: int64 (513,), straight lines between.
         below: the output for x at and below its zero point.
+        mirror: of an odd function, which is turned about the zero points: twice that of the output, and `below` counts
+            for x at its zero point alone; None: of no odd one.
     """
 
     zero_point: int
     values: Ints
     below: int
+    mirror: int | None = None
 
     @staticmethod
     def points() -> NDArray[np.float64]:
@@ -58,12 +63,40 @@ class Octaves:
     def apply(self, x: Ints) -> Ints:
         """Evaluate."""
         value = x - self.zero_point
-        octave = np.frexp(np.maximum(value, 1).astype(np.float64))[1].astype(np.int64) - 1
-        mantissa = np.maximum(value, 1) << (15 - octave)
+        size = value if self.mirror is None else np.abs(value)
+        octave = np.frexp(np.maximum(size, 1).astype(np.float64))[1].astype(np.int64) - 1
+        mantissa = np.maximum(size, 1) << (15 - octave)
         node = 32 * octave + (mantissa >> 10) - 32
         base, rest = self.values[node], mantissa & 1023
         line = base + (((self.values[node + 1] - base) * rest + 512) >> 10)
-        return np.asarray(np.where(value > 0, line, self.below), np.int64)
+        if self.mirror is not None:
+            turned = fp.saturate(self.mirror - line, DType.INT16.low, DType.INT16.high)
+            line = np.where(value < 0, turned, line)
+        return np.asarray(np.where(size > 0, line, self.below), np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """int16, a function that is constant between a few steps.
+
+    Attributes:
+        thresholds: the inputs from which on the output is another: int64 (n,), ascending.
+        values: the outputs, before the first and from each on: int64 (n + 1,).
+    """
+
+    thresholds: Ints
+    values: Ints
+
+    @classmethod
+    def of(cls, outputs: Ints) -> Steps:
+        """The steps of a function that is given by its 65,536 outputs, in the order of the inputs."""
+        # A constant one has a step that changes nothing.
+        at = np.flatnonzero(outputs[1:] != outputs[:-1]) + 1 if (outputs != outputs[0]).any() else np.array([1])
+        return cls(at + DType.INT16.low, np.append(outputs[:1], outputs[at]))
+
+    def apply(self, x: Ints) -> Ints:
+        """Evaluate."""
+        return np.asarray(self.values[np.searchsorted(self.thresholds, x, side="right")], np.int64)
 
 
 @dataclass(frozen=True)

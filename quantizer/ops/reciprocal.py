@@ -25,6 +25,8 @@ class Reciprocal(UnaryOperator[ReciprocalAttrs]):
     name = "Reciprocal"
     attrs = ReciprocalAttrs
     smooth = False
+    octaves = True
+    odd = True
 
     def function(self, attrs: Any, x: Any, m: Arithmetic) -> Any:
         return 1 / np.where(x == 0, m.number(SMALLEST), x)

@@ -1,7 +1,7 @@
 """Choose the integer type, scale and zero point of every computed tensor, and requantise where readers disagree.
 
-A tensor is of the type asked for, unless its operator has no integer kernel of that type (Floor under int16
-activations): then it is int8. Operators that move integers tie the scales of what they read and make. What an
+A tensor is of the type asked for, unless its operator has no integer kernel of that type (LogSoftmax under
+int16 activations): then it is int8. Operators that move integers tie the scales of what they read and make. What an
 operator dictates (softmax: 1/256) wins over the data. Where a node wants another scale or type than its input
 has, a Quantize is put between.
 """
@@ -187,3 +187,16 @@ class TypeChoice:
 
 WEIGHTED = frozenset({"Conv2D", "DepthwiseConv2D", "FullyConnected", "TransposeConv2D", "Svdf"})
 """Operators with int8 weights of their own: int16 activations are fine for all but SVDF."""
+
+
+def int8_islands(graph: Graph) -> list[Node]:
+    """The nodes of a quantised graph of int16 inputs that compute in int8, having no int16 kernel."""
+    if all(graph.types[t].dtype is not DType.INT16 for t in graph.inputs):
+        return []
+    return [
+        node
+        for node in graph.nodes
+        if node.op != "Quantize"
+        and not (ops.operator(node.op).same_scale or ops.operator(node.op).alias)
+        and any(graph.types[t].dtype is DType.INT8 for t in node.outputs)
+    ]

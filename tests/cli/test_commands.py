@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
+from asking import DATA, MODEL, TEST
 
 from intaglio.host.cli import app, run
 from intaglio.host.cli.options import Quantiser
 from intaglio.quantizer.errors import UsageError
 from intaglio.quantizer.ir import DType
 from intaglio.quantizer.pipeline import Options
-
-DIGITS = Path(__file__).parents[2] / "docs" / "examples" / "digits"
-MODEL, CALIBRATION, TEST = (str(DIGITS / f"digits{s}") for s in (".onnx", "_calibration.npz", "_test.npz"))
-DATA = ["--data", CALIBRATION]
 
 
 def commands() -> list[str]:
@@ -45,6 +44,46 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         assert "Example: `intaglio " in command.help
     assert run([name, "--help"]) == 0
     assert name in capsys.readouterr().out
+
+
+def leaves(command: Any, *path: str) -> Iterator[tuple[str, Any]]:
+    """Every command below a group, by its words."""
+    if hasattr(command, "commands"):
+        for name, below in command.commands.items():
+            yield from leaves(below, *path, name)
+    else:
+        yield " ".join(path), command
+
+
+def test_every_command_prints_json_on_demand() -> None:
+    found = {name: {o for p in command.params for o in p.opts} for name, command in leaves(typer.main.get_command(app))}
+    assert len(found) >= 15
+    assert [name for name, options in found.items() if "--json" not in options] == []
+
+
+def test_the_shell_completes(capsys: pytest.CaptureFixture[str]) -> None:
+    """What bash asks for when Tab is pressed; `intaglio --install-completion` tells it how to ask."""
+
+    def completed(line: str) -> list[str]:
+        words = line.split(" ")
+        environment = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_INTAGLIO_COMPLETE": "complete_bash"}
+        code = "from intaglio.host.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.stdout.split()
+
+    assert completed("intaglio comp") == ["compile"]
+    assert "--pixels" in completed("intaglio build --p")
+    assert completed("intaglio compile --board mps2_an5") == ["mps2_an500", "mps2_an505"]
+    assert completed("intaglio run --core cortex-m3") == ["cortex-m3", "cortex-m33"]
+    assert run(["--help"]) == 0
+    assert "--install-completion" in capsys.readouterr().out
 
 
 def test_every_command_that_takes_models_quantises_alike() -> None:
@@ -96,6 +135,8 @@ def test_compile_writes_a_library_and_its_manifest(tmp_path: Path, capsys: pytes
     assert manifest["stack_bytes"] > 0
     assert [layer["op"] for layer in manifest["layers"]] == ["Conv2D", "Conv2D", "FullyConnected"]
     assert all(layer["flash"] > 0 for layer in manifest["layers"])
+    # All but the four functions of the interface and the record of the model.
+    assert 0.9 * manifest["flash_bytes"] < sum(layer["flash"] for layer in manifest["layers"]) < manifest["flash_bytes"]
 
 
 def test_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -175,9 +216,11 @@ def test_run_counts_instructions(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(10_000 < n < 1_000_000 for n in result["instructions"])
 
 
-def test_report_opens_offline(tmp_path: Path) -> None:
+def test_report_opens_offline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "report.html"
-    assert run(["report", MODEL, "--core", "cortex-m4", "-o", str(page), *DATA]) == 0
+    facts = answer(capsys, ["report", MODEL, "--core", "cortex-m4", "-o", str(page), *DATA])
+    assert facts["report"] == str(page)
+    assert facts["cycles"] > sum(layer["instructions"] for layer in facts["layers"]) > 10_000
     text = page.read_text(encoding="utf-8")
     assert "conv1" in text
     assert "<svg" in text

@@ -9,22 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from asking import CALIBRATION, MODEL, fails
 from onnx import TensorProto, helper, numpy_helper
 
 from intaglio.host.cli import run
-
-DIGITS = Path(__file__).parents[2] / "docs" / "examples" / "digits"
-MODEL, CALIBRATION = str(DIGITS / "digits.onnx"), str(DIGITS / "digits_calibration.npz")
-
-
-def fails(capsys: pytest.CaptureFixture[str], arguments: list[str], pattern: str, status: int = 1) -> str:
-    """Run a command that must fail with one line that matches; return the line."""
-    assert run(arguments) == status
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1, lines
-    assert re.search(pattern, lines[0]), lines[0]
-    assert lines[0].startswith("intaglio: ")
-    return lines[0]
 
 
 def compile_arguments(model: Path | str, out: Path, *more: str) -> list[str]:
@@ -89,7 +77,8 @@ def test_weights_that_are_not_finite(value: float, tmp_path: Path, capsys: pytes
     weights[1, 2] = value
     node = helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)
     model = single_node(tmp_path / "nan.onnx", node, {"w": weights}, [1, 3])
-    fails(capsys, compile_arguments(model, tmp_path / "out"), "NaN or infinity")
+    fails(capsys, compile_arguments(model, tmp_path / "out"), "Gemm.* holds NaN")
+    assert not (tmp_path / "out").exists()
 
 
 def calibration(path: Path, values: np.ndarray) -> str:
@@ -123,7 +112,22 @@ def test_too_large_for_the_board(tmp_path: Path, capsys: pytest.CaptureFixture[s
     model = single_node(tmp_path / "wide.onnx", node, {"w": np.ones((16, 1, 3, 3), np.float32)}, [1, 1, 64, 64], 4)
     data = calibration(tmp_path / "data.npz", np.random.default_rng(0).normal(size=(3, 1, 64, 64)).astype(np.float32))
     arguments = compile_arguments(model, tmp_path / "out", "--board", "microbit", "--data", data)
-    line = fails(capsys, arguments, r"bytes of RAM.*more than the board has.*wide")
+    line = fails(capsys, arguments, r"bytes of RAM.*more than the board has; the largest tensors are those of .*wide")
+    assert "doctor --boards" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_large_for_the_boards_flash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """300 KB of weights on the micro:bit's 256 KB: by how much, which layer, what would help."""
+    weights = np.random.default_rng(0).normal(size=(300, 1024)).astype(np.float32)
+    node = helper.make_node("Gemm", ["x", "w"], ["y"], "a_layer_whose_name_is_longer_than_anybody_would_read", transB=1)
+    model = single_node(tmp_path / "dense.onnx", node, {"w": weights}, [1, 1024])
+    data = calibration(tmp_path / "data.npz", np.random.default_rng(1).normal(size=(3, 1024)).astype(np.float32))
+    arguments = compile_arguments(model, tmp_path / "out", "--board", "microbit", "--data", data)
+    line = fails(
+        capsys, arguments, r"needs 3\d\d,\d+ bytes of flash, [\d,]+ more than the board has; the largest layers"
+    )
+    assert re.search(r"#0 FullyConnected .{1,40} \(31\d,\d+ bytes\)", line)
     assert "doctor --boards" in line
     assert not (tmp_path / "out").exists()
 
@@ -186,18 +190,39 @@ def test_no_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fails(capsys, ["captures", "list", str(tmp_path / "none.db")], "no such file")
 
 
-def test_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["compile"]) == 2
-    assert run(["nonsense"]) == 2
-    assert run(["compile", MODEL, "-o", "x", "--core", "cortex-m0", "--board", "microbit"]) == 2
-    assert run(["compile", MODEL, "-o", "x", "--core", "cortex-m0", "--name", "9-lives"]) == 2
-    assert run(["compile", MODEL, "-o", "x", "--core", "cortex-m0", "--activations", "int4"]) == 2
-    assert "internal" not in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (["compile"], "Missing argument .*see `intaglio compile --help`"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["devices", "--bad"], "No such option: --bad; see `intaglio devices --help`"),
+        (["captures", "nonsense"], "No such command 'nonsense'"),
+        (["compile", MODEL, "-o", "x", "--core", "cortex-m0", "--board", "microbit"], "one of the two"),
+        (["compile", MODEL, "-o", "x", "--core", "cortex-m0", "--name", "9-lives"], "not a C identifier"),
+        (["compile", MODEL, "-o", "x", "--core", "cortex-m0", "--activations", "int4"], "give int8 or int16"),
+        (["compile", MODEL, "-o", "x", "--core", "cortex-m0", "--ranges", "best"], "min-max, percentile, mse or kl"),
+        (["build", MODEL, "--board", "microbit", "-o", "x", "--pixels", "1"], "not two numbers"),
+    ],
+)
+def test_wrong_use(
+    arguments: list[str],
+    pattern: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "internal" not in fails(capsys, arguments, pattern, status=2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["--debug", *compile_arguments(tmp_path / "none.onnx", tmp_path / "out")]) == 1
-    assert "Traceback" in capsys.readouterr().err
+    arguments = compile_arguments(tmp_path / "none.onnx", tmp_path / "out")
+    for given in (["--debug", *arguments], [*arguments, "--debug"]):
+        assert run(given) == 1
+        assert "Traceback" in capsys.readouterr().err
+    assert run(arguments) == 1
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_failed_compilation_is_no_missing_compiler(

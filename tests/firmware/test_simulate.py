@@ -121,7 +121,7 @@ def test_what_cannot_be_simulated(image: FirmwareImage, tmp_path: Path, monkeypa
     with pytest.raises(ToolError, match=r"qemu-system-arm: .*not\.elf"):
         Simulation("mps2_an385", tmp_path / "missing" / "not.elf").start()
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ToolError, match="qemu-system-arm: is not installed; apt-get install qemu-system-arm"):
+    with pytest.raises(ToolError, match="qemu-system-arm: not found on the PATH; install it with: apt-get install"):
         Simulation("mps2_an385", image.elf).start()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -244,12 +246,50 @@ def test_octaves_follow_functions_to_zero(contract: Contract, name: str, reach: 
     assert set(got[q <= 0]) == {{"Sqrt": 0, "Log": -32768, "Rsqrt": 32767}[name]}
 
 
-@pytest.mark.parametrize("name", ["Ceil", "Floor", "Reciprocal", "Round"])
-def test_functions_with_steps_and_poles_are_refused_in_int16(name: str) -> None:
-    op = UNARY[name]
-    graph = single(name, op.example_attrs()[0], [quantised("int16", (1,), 1e-3)], [("int16", 1e-3, 0)])
-    with pytest.raises(UnsupportedError, match="without steps"):
+@pytest.mark.parametrize(("zero_in", "zero_out"), [(0, 0), (-1234, 777)])
+def test_reciprocal_follows_both_branches_of_the_hyperbola(zero_in: int, zero_out: int) -> None:
+    op, q = UNARY["Reciprocal"], np.arange(-32768, 32768)
+    x = quantised("int16", (1,), float(np.float32(20 / 32768)), zero_in)
+    # At 100 steps from the pole the output's range ends.
+    out_scale = float(np.float32(1 / (100 * x.scale * 31000)))
+    _, ctx = only(single("Reciprocal", op.attrs(), [x], [("int16", out_scale, zero_out)]))
+    got, v = op.lower(ctx).apply(q), q - zero_in
+    far = np.abs(v) >= 100
+    assert np.abs(got[far] - zero_out - 1 / (v[far] * x.scale) / out_scale).max() <= 5.0
+    assert np.all(got[(v >= 0) & (v < 90)] == 32767)
+    assert np.all(got[(v < 0) & (v > -90)] <= -32768 + max(zero_out, 0) * 2 + 1)
+
+
+@pytest.mark.parametrize(("name", "whole"), [("Ceil", math.ceil), ("Floor", math.floor), ("Round", round)])
+def test_steps_in_int16_are_exact_everywhere(name: str, whole: Callable[[Fraction], int]) -> None:
+    q = np.arange(-32768, 32768)
+    for scale, out_scale in ((0.001, 0.001), (1 / 256, 1 / 128), (1e-5, 0.25)):
+        x = quantised("int16", (1,), scale, 5)
+        _, ctx = only(single(name, UNARY[name].attrs(), [x], [("int16", out_scale, -3)]))
+        unit = Fraction(ctx.output.scale)
+        wanted = [(Fraction(whole(Fraction(x.scale) * (int(v) - 5))) / unit + Fraction(1, 2)) // 1 - 3 for v in q]
+        assert np.array_equal(UNARY[name].lower(ctx).apply(q), np.clip(np.array(wanted, np.int64), -32768, 32767))
+
+
+def test_too_many_steps_are_refused() -> None:
+    graph = single("Floor", UNARY["Floor"].attrs(), [quantised("int16", (1,), 0.5)], [("int16", 0.5, 0)])
+    with pytest.raises(ProofError, match="its 32767 steps are too many for a table in int16"):
         lower(graph)
+
+
+@pytest.mark.parametrize("reach", [1.0, 10.0, 3000.0])
+def test_softmax_of_int16_is_near_the_real_one(reach: float) -> None:
+    rng = np.random.default_rng(4)
+    for n in (2, 10, 100, 4000):
+        x = quantised("int16", (24, n), float(np.float32(reach / 32767)))
+        graph = single("Softmax", SoftmaxAttrs(1), [x], [("int16", 1 / 32768, 0)])
+        op, ctx = only(graph)
+        rows = rng.integers(-32767, 32768, (24, n))
+        rows[8:16, 1:] = -32767
+        rows[16:] //= 1000
+        (got,) = op.evaluate(ctx, op.lower(ctx), [rows])
+        (real,) = op.reference(ctx, [rows * x.scale])
+        assert np.abs(got - np.minimum(real * 32768, 32767)).max() <= 0.54
 
 
 def test_litert_has_no_kernel_for_every_type() -> None:

@@ -10,18 +10,21 @@ from graph_builder import Builder
 
 from intaglio.quantizer.calibrate import affine_qparams, observe
 from intaglio.quantizer.errors import CalibrationError, ModelError
-from intaglio.quantizer.ir import Contract, DType, Graph, Node, TensorType, Variable, verify
+from intaglio.quantizer.ir import Contract, DType, Graph, Node, QParams, TensorType, Variable, verify
 from intaglio.quantizer.ops.accumulate import RELU
 from intaglio.quantizer.ops.add import AddAttrs
 from intaglio.quantizer.ops.assign_variable import AssignVariableAttrs
 from intaglio.quantizer.ops.concat import ConcatAttrs
 from intaglio.quantizer.ops.conv2d import Conv2DAttrs
 from intaglio.quantizer.ops.fully_connected import FullyConnectedAttrs
+from intaglio.quantizer.ops.log_softmax import LogSoftmaxAttrs
 from intaglio.quantizer.ops.max_pool2d import MaxPool2DAttrs
 from intaglio.quantizer.ops.maximum import MaximumAttrs
 from intaglio.quantizer.ops.read_variable import ReadVariableAttrs
 from intaglio.quantizer.ops.reshape import ReshapeAttrs
+from intaglio.quantizer.ops.sigmoid import SigmoidAttrs
 from intaglio.quantizer.ops.softmax import SoftmaxAttrs
+from intaglio.quantizer.passes.assign_types import int8_islands
 from intaglio.quantizer.passes.quantise import quantise
 from intaglio.quantizer.pipeline import PASSES, Options, run_passes
 from intaglio.quantizer.reference import Evaluator, Mode, dequantise
@@ -89,9 +92,18 @@ def test_int16_activations_are_an_order_better(tmp_path: Path) -> None:
     assert wide.types["a"].dtype is DType.INT16
     assert wide.types["a"].zero_point == 0
     assert wide.types["a/bias"].dtype is DType.INT64
-    # Softmax has no int16 kernel: it becomes an int8 island behind a Quantize.
-    assert [n.op for n in wide.nodes][-2:] == ["Quantize", "Softmax"]
-    assert wide.types["y"].dtype is DType.INT8
+    assert wide.types["y"] == TensorType(DType.INT16, (1, 5), QParams.of(1 / 32768, 0))
+    assert int8_islands(wide) == int8_islands(narrow) == []
+
+
+def test_an_operator_without_an_int16_kernel_is_an_int8_island(tmp_path: Path) -> None:
+    b = Builder()
+    x = b.input("x", SHAPE)
+    y = b.node("LogSoftmax", "y", [b.node("Sigmoid", "s", [x], SigmoidAttrs())], LogSoftmaxAttrs(3))
+    result = quantised(b.graph(y), calibration(tmp_path), dtype=DType.INT16)
+    assert [n.op for n in result.nodes] == ["Sigmoid", "Quantize", "LogSoftmax"]
+    assert [n.name for n in int8_islands(result)] == ["y"]
+    assert result.types["y"].dtype is DType.INT8
 
 
 def test_scales_are_those_stated(tmp_path: Path) -> None:
