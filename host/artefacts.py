@@ -61,7 +61,7 @@ class ArtefactStore:
         self.place = place
         try:
             if "://" in place:
-                self._store: Any = from_url(place, client_options={"timeout": "30s"}, retry_config=_RETRIES)
+                self._store: Any = from_url(place, client_options=_CLIENT, retry_config=_RETRIES)
             else:
                 self._store = LocalStore(Path(place).absolute(), mkdir=True)
         except OSError as error:
@@ -105,10 +105,10 @@ class ArtefactStore:
         found = []
         with self._answering():
             for path in self._list("index"):
-                parts = path.split("/")
-                if len(parts) == 4:
+                if path.count("/") == 3:
+                    _, name, version, board = path.split("/")
                     digest = bytes(obstore.get(self._store, path).bytes()).decode("ascii", "replace")
-                    found.append(Entry(*parts[1:], digest))
+                    found.append(Entry(name, version, board, digest))
         return sorted(found, key=lambda entry: (entry.name, entry.board, version_key(entry.version)))
 
     def find(self, wanted: str, board: str | None = None) -> Entry:
@@ -223,7 +223,8 @@ class ArtefactStore:
             ) from None
 
 
-_RETRIES = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+_CLIENT: Any = {"timeout": "30s"}
+_RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
 
 
 def version_key(version: str) -> tuple[Any, ...]:

@@ -38,6 +38,19 @@ def whole_file(path: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written; what was there stays.
+    """
+    try:
+        with whole_file(path) as scratch:
+            scratch.write_bytes(data)
+    except OSError as error:
+        raise OutputError(str(path), f"cannot be written ({error.strerror})", "choose another file with -o") from error
+
+
 @contextlib.contextmanager
 def build_folder(out: Path) -> Iterator[None]:
     """Hold a folder to build in: a new one, an empty one, or that of an earlier build, which is used again.

@@ -132,9 +132,13 @@ def load_signing_key(name: str, folder: Path | None = None) -> SigningKey:
     except OSError as error:
         raise PackageError(str(path), f"cannot be read ({error.strerror})", "check the file") from None
     except (ValueError, TypeError, ArithmeticError):
-        raise PackageError(str(path), "is not a private key in PEM without a passphrase", "make one: intaglio key new") from None
+        raise PackageError(
+            str(path), "is not a private key in PEM without a passphrase", "make one: intaglio key new"
+        ) from None
     except Exception as error:  # what the library has no support for
-        raise PackageError(str(path), f"cannot be used ({type(error).__name__})", "make one: intaglio key new") from None
+        raise PackageError(
+            str(path), f"cannot be used ({type(error).__name__})", "make one: intaglio key new"
+        ) from None
     if not isinstance(secret, Ed25519PrivateKey):
         raise PackageError(str(path), "is not an Ed25519 key", "make one with `intaglio key new`")
     return SigningKey(secret, PublicKey(secret.public_key().public_bytes_raw(), path.name.removesuffix(".pem")))
@@ -169,9 +173,7 @@ def list_keys(folder: Path | None = None) -> list[tuple[PublicKey, bool]]:
     """
     folder = folder or keys_folder()
     found = sorted(folder.glob("*.pub.pem")) if folder.is_dir() else []
-    return [
-        (load_public_key(str(path)), (folder / path.name.replace(".pub.pem", ".pem")).exists()) for path in found
-    ]
+    return [(load_public_key(str(path)), (folder / path.name.replace(".pub.pem", ".pem")).exists()) for path in found]
 
 
 def _find(name: str, folder: Path | None, suffix: str, hint: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ def statistics(graph: Graph, options: Options) -> list[dict[str, Any]]:
     names = [*graph.inputs, *graph.outputs]
     counts = {name: np.zeros(BINS, np.int64) for name in names}
     ends: dict[str, tuple[int, int]] = {}
-    for sample in islice(source, _SAMPLES):
+    for sample, _ in source.samples(_SAMPLES):
         integers = [quantise(value, graph.types[name]) for name, value in zip(graph.inputs, sample, strict=True)]
         values = evaluator.run(integers)
         for name in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,18 +104,27 @@ class Package:
         )
 
 
-def make_package(library: Path, board: str, version: str, key: SigningKey, counter: int, lineage: dict[str, Any]) -> Package:
+def make_package(
+    library: Path,
+    made: Mapping[str, Any],
+    board: str,
+    version: str,
+    key: SigningKey,
+    counter: int,
+    lineage: Mapping[str, Any],
+) -> Package:
     """Link a compiled library for every slot of a board and sign the result.
 
     Args:
-        library: the folder that `intaglio compile` wrote, with its manifest.
+        library: the folder that `intaglio compile` wrote.
+        made: the library's manifest, sizes included.
         version: semantic version 2.0.0.
         counter: security counter; a device refuses a package of the same name with a lower one than it has loaded.
         lineage: where the model comes from: digests of the model file and of the calibration data, statistics.
 
     Raises:
         UsageError: not a semantic version, or a counter that is no 32-bit number.
-        PackageError: the library has no manifest, is for another core, or its facts are too large.
+        PackageError: the library is for another core, its stack is not known, or its facts are too large.
         IntaglioError: see `link_slots`.
     """
     if not _SEMANTIC.match(version) or len(version) > 64:
@@ -124,13 +133,12 @@ def make_package(library: Path, board: str, version: str, key: SigningKey, count
         raise UsageError(f"--counter {counter}", "is not a number of 32 bits", "count up from 0")
     target = load_board(board)
     opened = open_library(library)
-    made = opened.manifest()
     if made.get("core") != target.core.name:
         raise PackageError(
             str(library), f"was compiled for {made.get('core')}, {board} has a {target.core.name}", "compile it again"
         )
     if made.get("stack_bytes") is None:
-        raise PackageError(str(library), "its manifest does not know its stack", "compile it where the C compiler is")
+        raise PackageError(str(library), "the stack that it needs is not known", "install what `intaglio doctor` names")
     images = link_slots(opened, target)
     facts = {key: made[key] for key in ("inputs", "outputs", "layers", "macs", "live_macs", "flash_bytes")} | {
         "compiler": compiler_version(),

@@ -17,6 +17,7 @@ from intaglio.host.cli.captures import register as register_captures
 from intaglio.host.cli.compiling import register as register_compiling
 from intaglio.host.cli.device import register as register_device
 from intaglio.host.cli.machine import register as register_machine
+from intaglio.host.cli.packaging import register as register_packaging
 
 app = typer.Typer(
     name="intaglio",
@@ -58,7 +59,14 @@ def root(
         raise typer.Exit
 
 
-for register in (register_compiling, register_build, register_device, register_captures, register_machine):
+for register in (
+    register_compiling,
+    register_build,
+    register_device,
+    register_captures,
+    register_packaging,
+    register_machine,
+):
     register(app)
 
 

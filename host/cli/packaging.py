@@ -71,7 +71,9 @@ def package_command(
     options = quantiser.options()
     with progress("packaging", None), temporary_library(model, target, name, options, board) as compiled:
         sized = add_sizes(compiled, target, board)
-        package = make_package(sized, board, version, signing, counter, lineage(model, compiled.graph, options))
+        package = make_package(
+            sized.folder, sized.manifest, board, version, signing, counter, lineage(model, compiled.graph, options)
+        )
     path = out or Path(package.file_name)
     write_file(path, package.data)
     show(package, signing.public, json, {"file": str(path), "bytes": len(package.data)})
