@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "crc32.h"
+
 /* Longest message either way, header and CRC included; announced in hello. */
 #ifndef AGENT_FRAME_BYTES
 #define AGENT_FRAME_BYTES 512
@@ -30,9 +32,6 @@ struct frame_reader {
     bool held;       /* the buffer holds a complete message: the next byte starts a frame */
     uint8_t bytes[AGENT_FRAME_BYTES];
 };
-
-/* CRC-32 as zlib computes it. */
-uint32_t crc32(const uint8_t *from, size_t length);
 
 /* Takes in one byte of the line. After FRAME_COMPLETE the message stays in `bytes` until the next call. */
 enum frame_status frame_push(struct frame_reader *reader, uint8_t byte);
