@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from intaglio.host.binary32 import Layer, Reach, Reaches, reaches
 from intaglio.host.onnxruntime_oracle import Observed, Oracle
 from intaglio.quantizer import ops
-from intaglio.quantizer.errors import ToolError
+from intaglio.quantizer.errors import IntaglioError, ToolError
 from intaglio.quantizer.fixedpoint import Ints
 from intaglio.quantizer.ir import Graph, Node, TensorType
 from intaglio.quantizer.ops.base import context
@@ -107,7 +107,8 @@ def beside_onnxruntime(
     plain = "onnxruntime without graph optimisations"
     try:
         judge = _Judge(path, graph)
-    except ToolError as error:
+    except IntaglioError as error:
+        # Not installed; or the model as it was read, dead channels and all, is beyond what can be proven.
         yield Comparison(plain, skipped=f"{error.what}: {error.hint}")
         return
     integer = any(source.integer_kernel for source in judge.oracle.sources.values())
