@@ -74,6 +74,11 @@ def integer(value: int, ctype: str = "int32_t") -> str:
     return f"{value}u" if ctype == "uint32_t" else str(value)
 
 
+def plus(value: int) -> str:
+    """A summand as it is written: " + 3", " - 3", and nothing for 0."""
+    return "" if value == 0 else f" + {value}" if value > 0 else f" - {-value}"
+
+
 def initialiser(array: NDArray[Any], ctype: str, indent: str = "    ", width: int = 100) -> str:
     """The lines between the braces of an array's initialiser."""
     items = [integer(v, ctype) for v in np.asarray(array).ravel().tolist()]
