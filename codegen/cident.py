@@ -47,9 +47,14 @@ def brief(name: str) -> str:
     return re.sub(r";[^ ']*", "", name)
 
 
+def short(name: str) -> str:
+    """What tells a layer from the others: the last two steps of its path."""
+    return "/".join(brief(name).split("/")[-2:])
+
+
 def layer_identifier(name: str) -> str:
-    """Make the part of an identifier that says which layer: the last two steps of the layer's path."""
-    return identifier("_".join(brief(name).split("/")[-2:])[-40:], "layer")
+    """Make the part of an identifier that says which layer."""
+    return identifier(short(name)[-40:], "layer")
 
 
 def comment(text: str) -> str:
