@@ -109,7 +109,7 @@ class Emitter:
 
     def data(self, suffix: str, array: NDArray[Any], ctype: str = "int8_t") -> str:
         """Register a constant array, shared when another has the same bytes and type; return its C name."""
-        stored = np.ascontiguousarray(array, dtype=ctype.removesuffix("_t"))
+        stored = np.asarray(array, dtype=ctype.removesuffix("_t"), order="C")
         if not np.array_equal(stored, array):
             raise CodegenError(self._where(), f"{suffix} do not fit into {ctype}", "report this model")
         key = (ctype, stored.tobytes())
