@@ -208,10 +208,12 @@ def gemm(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> 
     matrix = weights.data if a.get("transB", 0) else weights.data.T
     if weights.qparams is not None and (alpha != 1 or beta != 1):
         raise b.fail("alpha or beta with quantised weights", "re-export the model with both 1")
-    if alpha != 1:
-        matrix = matrix * np.float32(alpha)
-    if bias is not None and beta != 1:
-        bias = Constant(bias.data * np.float32(beta))
+    # What overflows is refused where it is stored.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if alpha != 1:
+            matrix = matrix * np.float32(alpha)
+        if bias is not None and beta != 1:
+            bias = Constant(bias.data * np.float32(beta))
     x = ins[0]
     if a.get("transA", 0):
         tensor = b.transposed(b.plain(x), (1, 0))
