@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.host.binary32 import Layer, Reach, Reaches, reaches
+from intaglio.host.binary32 import Layer, Reach, Reaches, reaches, saturated
 from intaglio.host.onnxruntime_oracle import Observed, Oracle
 from intaglio.quantizer import ops
 from intaglio.quantizer.errors import IntaglioError, ToolError
@@ -286,7 +286,8 @@ def weigh(reach: Reach, ours: int, theirs: int, kind: TensorType) -> tuple[Fract
     half = Fraction(1, 2)
     distance = (theirs - zero - half) - reach.value if up else reach.value - (theirs - zero + half)
     possible = rounded(reach.value - reach.below) <= theirs <= rounded(reach.value + reach.above)
-    defined = rounded(reach.value - reach.own) <= ours <= rounded(reach.value + reach.own)
+    inside = saturated(reach.value, kind)
+    defined = rounded(inside - reach.own) <= ours <= rounded(inside + reach.own)
     return distance, reach.above if up else reach.below, possible and defined
 
 
