@@ -47,9 +47,14 @@ def brief(name: str) -> str:
     return re.sub(r";[^ ']*", "", name)
 
 
+def short(name: str) -> str:
+    """What tells a layer from the others: the last two steps of its path."""
+    return "/".join(brief(name).split("/")[-2:])
+
+
 def layer_identifier(name: str) -> str:
-    """Make the part of an identifier that says which layer: the last two steps of the layer's path."""
-    return identifier("_".join(brief(name).split("/")[-2:])[-40:], "layer")
+    """Make the part of an identifier that says which layer."""
+    return identifier(short(name)[-40:], "layer")
 
 
 def comment(text: str) -> str:
@@ -72,6 +77,11 @@ def integer(value: int, ctype: str = "int32_t") -> str:
     if value == -(2**31):
         return "INT32_MIN"
     return f"{value}u" if ctype == "uint32_t" else str(value)
+
+
+def plus(value: int) -> str:
+    """A summand as it is written: " + 3", " - 3", and nothing for 0."""
+    return "" if value == 0 else f" + {value}" if value > 0 else f" - {-value}"
 
 
 def initialiser(array: NDArray[Any], ctype: str, indent: str = "    ", width: int = 100) -> str:

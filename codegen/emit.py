@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from intaglio.boards.cores import Core
 from intaglio.codegen import channels, cident, packing
-from intaglio.codegen.memory import Step, alias_roots, buffers, directed, variable_offsets
-from intaglio.codegen.plan import Buffer, Plan, make_plan
+from intaglio.codegen.memory import Step, alias_roots, variable_offsets
+from intaglio.codegen.plan import Buffer, Plan
 from intaglio.codegen.render import environment
-from intaglio.codegen.select import select
+from intaglio.codegen.schedule import make_schedule
 from intaglio.quantizer import ops
 from intaglio.quantizer.errors import CodegenError
 from intaglio.quantizer.ir import Graph, Node, TensorType
 from intaglio.quantizer.ops import elementwise
-from intaglio.quantizer.ops.base import Kernel, context
+from intaglio.quantizer.ops.base import context
 
 # Placeholder for a function's name while its text decides whether another layer has the same function.
 _NAME = "@function@"
@@ -109,7 +109,7 @@ class Emitter:
 
     def data(self, suffix: str, array: NDArray[Any], ctype: str = "int8_t") -> str:
         """Register a constant array, shared when another has the same bytes and type; return its C name."""
-        stored = np.ascontiguousarray(array, dtype=ctype.removesuffix("_t"))
+        stored = np.asarray(array, dtype=ctype.removesuffix("_t"), order="C")
         if not np.array_equal(stored, array):
             raise CodegenError(self._where(), f"{suffix} do not fit into {ctype}", "report this model")
         key = (ctype, stored.tobytes())
@@ -142,7 +142,8 @@ class Emitter:
             return "", str(module.call(step.kernel, "", x, y, scratch)).strip()
         if text not in self.functions:
             shape = "x".join(map(str, step.kernel.y.shape if step.kernel.outputs else step.kernel.x.shape))
-            self.functions[text] = self._unique(f"{cident.snake(step.node.op)}_{step.variant.name}_{shape}")
+            op = "_".join(cident.snake(node.op) for node in step.nodes)
+            self.functions[text] = self._unique(f"{op}_{step.variant.name}_{shape}")
         fn = self.functions[text]
         return fn, str(module.call(step.kernel, fn, x, y, scratch)).strip()
 
@@ -157,18 +158,6 @@ class Emitter:
         return name
 
 
-def make_steps(graph: Graph, core: Core) -> list[Step]:
-    """Choose a kernel for every node that needs code."""
-    steps: list[Step] = []
-    for node in graph.nodes:
-        if ops.operator(node.op).alias:
-            continue
-        ctx = context(graph, node)
-        kernel = Kernel(node, ctx.inputs, ctx.outputs, ctx.constants, ctx.contract)
-        steps.append(Step(len(steps), node, kernel, select(kernel, core)))
-    return steps
-
-
 def emit(graph: Graph, name: str, core: Core) -> Library:
     """Generate the library of a lowered graph.
 
@@ -178,34 +167,31 @@ def emit(graph: Graph, name: str, core: Core) -> Library:
     Raises:
         CodegenError: an output is a constant, or a kernel's data do not fit its types.
     """
-    steps = make_steps(graph, core)
     for tensor in graph.outputs:
         if alias_roots(graph)[tensor] in graph.constants:
             raise CodegenError(tensor, "output does not depend on the inputs", "remove it from the model")
-    planned, overlaps = buffers(graph, steps)
-    plan = make_plan(planned, overlaps)
-    steps = directed(graph, steps, planned, overlaps, plan)
+    schedule = make_schedule(graph, core)
+    plan = schedule.plan
     emitter = Emitter(name, core)
     pointers = Pointers(graph, plan, emitter)
     layers: list[Layer] = []
-    for step in steps:
-        node = step.node
-        x, y = pointers.inputs(node), pointers.outputs(node)
+    for step in schedule.steps:
+        x, y = pointers.inputs(step.node), pointers.outputs(step.nodes[-1])
         scratch = pointers.at(step.scratch_name, "void *") if step.scratch else "NULL"
         function, call = emitter.layer(step, x, y, scratch)
         layers.append(
             Layer(
                 step.index,
-                node.op,
-                node.name,
-                node.source,
+                "+".join(node.op for node in step.nodes),
+                " + ".join(node.name for node in step.nodes),
+                " + ".join(node.source for node in step.nodes if node.source),
                 step.variant.name,
                 function,
-                step.kernel.y.shape if node.outputs else (),
-                ops.operator(node.op).macs(context(graph, node)),
+                step.kernel.y.shape if step.outputs else (),
+                sum(ops.operator(node.op).macs(context(graph, node)) for node in step.nodes),
                 call,
-                tuple((pointers.offset(o), graph.types[o].bytes) for o in node.outputs),
-                node.outputs,
+                tuple((pointers.offset(o), graph.types[o].bytes) for o in step.outputs),
+                step.outputs,
                 emitter.used,
             )
         )
@@ -240,7 +226,7 @@ def emit(graph: Graph, name: str, core: Core) -> Library:
         f"{name}.c": emitter.env.get_template("library.c.j2").render(view),
         f"{name}_data.c": emitter.env.get_template("data.c.j2").render(view),
     }
-    return Library(name, files, tuple(layers), plan, tuple(planned), state_bytes, digest, graph)
+    return Library(name, files, tuple(layers), plan, tuple(schedule.buffers), state_bytes, digest, graph)
 
 
 class Pointers:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from intaglio.codegen.plan import Buffer, Overlap, Plan, align, runs_backwards
+from intaglio.codegen.plan import Buffer, Overlap, Plan, align, inputs_of, rules, runs_backwards
 from intaglio.quantizer import ops
 from intaglio.quantizer.ir import Graph, Node
-from intaglio.quantizer.ops.base import Kernel, Variant
+from intaglio.quantizer.ops.base import Kernel, Variant, tail_overlap
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +20,35 @@ class Step:
         node: lowered.
         kernel: what the template sees.
         variant: the kernel chosen.
+        tail: the node of `kernel.tail`; None where there is none.
     """
 
     index: int
     node: Node
     kernel: Kernel
     variant: Variant
+    tail: Node | None = None
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """What the step computes, in order."""
+        return (self.node,) if self.tail is None else (self.node, self.tail)
+
+    @property
+    def beside(self) -> str | None:
+        """The tensor that the tail reads beside what the kernel makes."""
+        tail = self.kernel.tail
+        return None if self.tail is None or tail is None else self.tail.inputs[1 - tail.operand]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The tensors that the step reads, "" where an optional one is absent."""
+        return self.node.inputs if self.beside is None else (*self.node.inputs, self.beside)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The tensors that the step writes."""
+        return self.nodes[-1].outputs
 
     @property
     def scratch(self) -> int:
@@ -67,9 +90,10 @@ def buffers(graph: Graph, steps: Sequence[Step]) -> tuple[list[Buffer], list[Ove
     first: dict[str, int] = {roots[name]: -1 for name in graph.inputs}
     last: dict[str, int] = {roots[name]: -1 for name in graph.inputs}
     for step in steps:
-        for name in graph.runtime_inputs(step.node):
-            last[roots[name]] = step.index
-        for name in step.node.outputs:
+        for name in step.inputs:
+            if name and name not in graph.constants:
+                last[roots[name]] = step.index
+        for name in step.outputs:
             first.setdefault(roots[name], step.index)
             last.setdefault(roots[name], step.index)
     for name in graph.outputs:
@@ -95,26 +119,41 @@ def _sizes(graph: Graph, roots: Mapping[str, str]) -> dict[str, int]:
 def _overlaps(graph: Graph, steps: Sequence[Step], roots: Mapping[str, str], last: Mapping[str, int]) -> list[Overlap]:
     result = []
     for step in steps:
+        if len(step.outputs) != 1:
+            continue
+        out = roots[step.outputs[0]]
         leads, lags = step.variant.lead(step.kernel), step.variant.lag(step.kernel)
-        for name, lead, lag in zip(step.node.inputs, leads, lags, strict=True):
-            if lead is None or not name or name in graph.constants or last[roots[name]] != step.index:
+        ways = [(name, lead, lag, False) for name, lead, lag in zip(step.node.inputs, leads, lags, strict=True)]
+        if step.beside is not None:
+            before, after = tail_overlap(step.kernel, step.variant.tail_pixels)
+            ways.append((step.beside, before, after if any(o is not None for o in lags) else None, True))
+        # What one way of reading a buffer forbids, another cannot allow.
+        kept = {roots[name] for name, lead, _, _ in ways if lead is None and name}
+        for name, lead, lag, in_place in ways:
+            if lead is None or not name or name in graph.constants or roots[name] in kept:
                 continue
-            if len(step.node.outputs) == 1:
-                result.append(Overlap(roots[step.node.outputs[0]], roots[name], lead, lag))
+            if last[roots[name]] == step.index:
+                result.append(Overlap(out, roots[name], lead, lag, in_place))
     return result
 
 
-def directed(
+def placed(
     graph: Graph, steps: Sequence[Step], planned: Sequence[Buffer], overlaps: Sequence[Overlap], plan: Plan
 ) -> list[Step]:
-    """Tell the kernels that have to run backwards under a plan so."""
+    """Tell the kernels what a plan asks of them: to run backwards, and how far away the other input of a tail lies."""
     by_name = {b.name: b for b in planned}
     roots = alias_roots(graph)
+    shared = inputs_of(rules(overlaps))
     result = []
     for step in steps:
-        made = {roots[o] for o in step.node.outputs}
-        over = [(by_name[o.input], o) for o in overlaps if o.output in made and o.lag is not None]
-        if over and runs_backwards(by_name[over[0][1].output], over, plan.offsets):
-            step = replace(step, kernel=replace(step.kernel, backwards=True))
-        result.append(step)
+        kernel = step.kernel
+        out = roots[step.outputs[0]] if step.outputs else ""
+        over = [(by_name[o.input], o) for o in shared.get(out, ())]
+        if over and runs_backwards(by_name[out], over, plan.offsets):
+            kernel = replace(kernel, backwards=True)
+        if kernel.tail is not None and step.beside is not None:
+            bytes_between = plan.offsets[roots[step.beside]] - plan.offsets[out]
+            tail = replace(kernel.tail, distance=bytes_between // kernel.y.dtype.bytes)
+            kernel = replace(kernel, tail=tail)
+        result.append(replace(step, kernel=kernel))
     return result

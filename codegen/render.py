@@ -50,6 +50,7 @@ def environment(functions: Mapping[str, Any]) -> Environment:
         product=prod,
         comment=cident.comment,
         brief=cident.brief,
+        plus=cident.plus,
         string=cident.string,
         initialiser=cident.initialiser,
         ctype=cident.CTYPES.get,

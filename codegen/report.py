@@ -6,7 +6,7 @@ import colorsys
 from dataclasses import dataclass
 from typing import Any
 
-from intaglio.codegen.cident import brief
+from intaglio.codegen.cident import short
 from intaglio.codegen.render import environment
 
 _WIDTH, _HEIGHT = 1100.0, 420.0
@@ -73,8 +73,8 @@ def _occupied(buffers: list[dict[str, Any]], layer: int) -> int:
 
 
 def _label(name: str) -> str:
-    """What tells a buffer from the others: the end of its path."""
-    return "scratch" if name.endswith("/scratch") else "/".join(brief(name).split("/")[-2:])
+    """What the drawing calls a buffer."""
+    return "scratch" if name.endswith("/scratch") else short(name)
 
 
 def _boxes(m: dict[str, Any]) -> list[Box]:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.host.binary32 import Layer, Reach, Reaches, reaches
+from intaglio.host.binary32 import Layer, Reach, Reaches, reaches, saturated
 from intaglio.host.onnxruntime_oracle import Observed, Oracle
 from intaglio.quantizer import ops
-from intaglio.quantizer.errors import ToolError
+from intaglio.quantizer.errors import IntaglioError, ToolError
 from intaglio.quantizer.fixedpoint import Ints
 from intaglio.quantizer.ir import Graph, Node, TensorType
 from intaglio.quantizer.ops.base import context
@@ -107,7 +107,8 @@ def beside_onnxruntime(
     plain = "onnxruntime without graph optimisations"
     try:
         judge = _Judge(path, graph)
-    except ToolError as error:
+    except IntaglioError as error:
+        # Not installed; or the model as it was read, dead channels and all, is beyond what can be proven.
         yield Comparison(plain, skipped=f"{error.what}: {error.hint}")
         return
     integer = any(source.integer_kernel for source in judge.oracle.sources.values())
@@ -285,7 +286,8 @@ def weigh(reach: Reach, ours: int, theirs: int, kind: TensorType) -> tuple[Fract
     half = Fraction(1, 2)
     distance = (theirs - zero - half) - reach.value if up else reach.value - (theirs - zero + half)
     possible = rounded(reach.value - reach.below) <= theirs <= rounded(reach.value + reach.above)
-    defined = rounded(reach.value - reach.own) <= ours <= rounded(reach.value + reach.own)
+    inside = saturated(reach.value, kind)
+    defined = rounded(inside - reach.own) <= ours <= rounded(inside + reach.own)
     return distance, reach.above if up else reach.below, possible and defined
 
 

@@ -51,7 +51,8 @@ class Reach:
     Attributes:
         value: exact, clipped by a fused activation.
         below, above: how far binary32's result may lie from it.
-        own: how far the definition may lie from it before it is rounded, where an integer algorithm is the definition.
+        own: how far the definition may lie from the value, clipped to the type's range, before it is rounded, where an
+            integer algorithm is the definition.
     """
 
     value: Fraction
@@ -295,8 +296,6 @@ def _unary(layer: Layer) -> Reaches | None:
     op, ctx = layer.op, layer.ctx
     assert isinstance(op, UnaryOperator)
     wide = ctx.input(0).dtype is DType.INT16 and not hasattr(op, "slopes")
-    if wide and op.octaves:
-        return None
     x, scale, out = layer.centred(0), rational(ctx.input(0).scale), rational(ctx.output.scale)
 
     def exact(points: NDArray[Any]) -> list[Fraction]:
@@ -318,18 +317,46 @@ def _unary(layer: Layer) -> Reaches | None:
         if layer.integer_kernel:
             added = 2 * U * (abs(value) + abs(ctx.output.zero_point) + 1)
             below, above = below + added, above + added
-        own = _line_error(exact, q + ctx.input(0).zero_point, ctx.input(0)) if wide else Fraction(0)
+        own = _line_error(op, exact, q, ctx.input(0), ctx.output) if wide else Fraction(0)
         return Reach(value, below, above, own)
 
     return reach
 
 
-def _line_error(exact: Callable[[NDArray[Any]], list[Fraction]], stored: int, x: TensorType) -> Fraction:
-    """How far the lines of int16 functions may lie from f: a step for two roundings, and the larger of the distances
-    of chord and function in the middle of this interval and of the next, whose node is shifted for its own."""
-    low = (stored - x.dtype.low) // 128 * 128 + x.dtype.low - x.zero_point
-    a, b, c, d, e = exact(np.array([low, low + 64, low + 128, low + 192, low + 256]))
+def _line_error(
+    op: UnaryOperator[Any], exact: Callable[[NDArray[Any]], list[Fraction]], q: int, x: TensorType, out: TensorType
+) -> Fraction:
+    """How far the lines of an int16 function may lie from f: a step for two roundings, and the larger of the distances
+    of chord and function in the middle of this interval and of the next, whose node is shifted for its own.
+
+    Args:
+        exact: f of integers less the zero point, in steps of the output.
+        q: such an integer.
+        x, out: the types of input and output.
+    """
+    if op.octaves:
+        size = abs(q) if op.odd else q
+        if size <= 0:
+            return Fraction(0)
+        octave = Decimal(2) ** (size.bit_length() - 1)
+        width = octave / 32
+        low = octave + (size - octave) // width * width
+    elif op.smooth:
+        width = Decimal(128)
+        low = Decimal((q + x.zero_point - x.dtype.low) // 128 * 128 + x.dtype.low - x.zero_point)
+    else:
+        return Fraction(0)
+    real = exact(np.array([low + width * i / 2 for i in range(5)], object))
+    a, b, c, d, e = (saturated(v, out) for v in real)
+    if [a, b, c, d, e] != real:
+        # The nodes are clipped, and what a chord misses beside the kink is not largest in the middle.
+        return 1 + max(abs(a - c), abs(c - e))
     return 1 + Fraction(5, 4) * max(abs((a + c) / 2 - b), abs((c + e) / 2 - d))
+
+
+def saturated(value: Fraction, kind: TensorType) -> Fraction:
+    """Clip what is to be rounded, the zero point not added, to the type's range."""
+    return min(max(value, Fraction(kind.dtype.low - kind.zero_point)), Fraction(kind.dtype.high - kind.zero_point))
 
 
 def _softmax(layer: Layer) -> Reaches:

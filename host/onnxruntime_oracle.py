@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,8 +130,8 @@ class Oracle:
                 shape = [n if isinstance(n, int) else 1 for n in port.shape]
                 feeds[name] = Source(name, self._ports[name], self.graph.types[name], "").theirs(value, shape, real)
             named = [output.name for output in session.get_outputs()]
-            values = dict(zip(named, session.run(None, feeds), strict=True))
-            for name, value in zip(self._plain, bare.run(self._plain, feeds), strict=True):
+            values = dict(zip(named, _call(session.run, None, feeds), strict=True))
+            for name, value in zip(self._plain, _call(bare.run, self._plain, feeds), strict=True):
                 if not np.array_equal(value, values[name]):
                     raise ToolError("onnxruntime", f"'{name}' changes when tensors are exposed", "report this model")
             observed = dict(zip(self.graph.inputs, (np.asarray(v, np.int64) for v in sample), strict=True))
@@ -162,13 +162,21 @@ class Oracle:
             model = onnx.ModelProto()
             model.CopyFrom(self._model)
             del model.graph.output[len(self._plain) :]
-        try:
-            return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions have no common base
-            said = " ".join(str(error).split())[:200]
-            raise ToolError(
-                "onnxruntime", f"refuses the model: {said}", "compare with the definition instead"
-            ) from error
+        data = model.SerializeToString()
+        return _call(onnxruntime.InferenceSession, data, options, providers=["CPUExecutionProvider"])
+
+
+def _call(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Call onnxruntime, whose exceptions have no common base.
+
+    Raises:
+        ToolError: says what it said.
+    """
+    try:
+        return function(*given, **named)
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise ToolError("onnxruntime", f"refuses the model: {said}", "compare with the definition instead") from error
 
 
 def find_sources(model: Any, builder: Builder, graph: Graph) -> dict[str, Source]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from intaglio.boards.board import load_board
 from intaglio.boards.cores import Core
+from intaglio.codegen.cident import brief
 from intaglio.codegen.compile import Compiled, check_output, compile_model, write_library
 from intaglio.host.files import NO_ROOM
 from intaglio.host.footprint import measure
@@ -123,9 +124,9 @@ def check_room(manifest: dict[str, Any], board: str) -> None:
 
 
 def _label(layer: dict[str, Any]) -> str:
-    """A layer in a message: TFLite's converter joins the names of all that it has fused."""
-    name = layer["name"] if len(layer["name"]) <= 40 else f"{layer['name'][:39]}…"
-    return f"#{layer['index']} {layer['op']} {name}"
+    """A layer in a message, its name cut where nobody would read on."""
+    name = brief(layer["name"])
+    return f"#{layer['index']} {layer['op']} {name if len(name) <= 40 else f'{name[:39]}…'}"
 
 
 def _largest(sizes: dict[str, int]) -> str:

@@ -259,13 +259,15 @@ class BinaryMap(AffineMap):
 
     def thresholds(self) -> Ints:
         wanted = np.arange(self.low + 1, self.high + 1, dtype=np.float64) - self.zero_point
-        found = np.ceil((wanted - 0.5) / float(self.scale))
+        # Beyond the accumulators that there can be, steps of one would be lost in binary64.
+        least, most = -(2.0**53), 2.0**53
+        found = np.clip(np.ceil((wanted - 0.5) / float(self.scale)), least, most)
         # The quotient is off by a few units at most; what the product says counts.
-        while np.any(late := self._rounded(found - 1) >= wanted):
+        while np.any(late := (found > least) & (self._rounded(found - 1) >= wanted)):
             found[late] -= 1
-        while np.any(early := self._rounded(found) < wanted):
+        while np.any(early := (found < most) & (self._rounded(found) < wanted)):
             found[early] += 1
-        return np.clip(found, -(2**53), 2**53).astype(np.int64)
+        return found.astype(np.int64)
 
     def apply(self, acc: Ints) -> Ints:
         rounded = self._rounded(np.asarray(acc, np.int64).astype(np.float64)) + self.zero_point

@@ -54,7 +54,9 @@ def predictions_should_be_exact(facts: dict[str, Any], predictions: list[dict[st
     """Fail unless every integer is that of the reference."""
     for index, (prediction, wanted) in enumerate(zip(predictions, facts["expected"], strict=True)):
         if prediction["outputs"] != [wanted]:
-            raise AssertionError(f"sample {index}: the board gives {prediction['outputs'][0]}, not {wanted}")
+            raise AssertionError(
+                f"{facts['board']}, sample {index}: the board gives {prediction['outputs'][0]}, not {wanted}"
+            )
 
 
 def new_store() -> str:
@@ -69,10 +71,10 @@ def captures_should_be_complete(facts: dict[str, Any], store: str) -> None:
     records = [json.loads(line) for line in exported.read_text(encoding="utf-8").splitlines()]
     sequences = [record["sequence"] for record in records]
     if sequences != list(range(COUNT)):
-        raise AssertionError(f"the records are {sequences}, not 0 to {COUNT - 1}")
+        raise AssertionError(f"{facts['board']}: the records are {sequences}, not 0 to {COUNT - 1}")
     for record, wanted in zip(records, facts["expected"], strict=True):
         if record["digest"] != facts["digest"] or [out["values"] for out in record["outputs"]] != [wanted]:
-            raise AssertionError(f"record {record['sequence']}: {record}, not {wanted}")
+            raise AssertionError(f"{facts['board']}, record {record['sequence']}: {record}, not {wanted}")
 
 
 def ring_should_be_empty(port: str) -> None:

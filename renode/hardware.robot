@@ -8,7 +8,7 @@ Documentation       What every board has to do, on whatever simulates it.
 Library             ${CURDIR}/device.py
 Resource            ${CURDIR}/${SIMULATOR}.resource
 
-Suite Setup         Open Simulator
+Suite Setup         Prepare All
 Suite Teardown      Close Simulator
 Test Teardown       Stop Board
 Test Timeout        20 minutes
@@ -59,19 +59,28 @@ Reports Instructions
 
 
 *** Keywords ***
+Prepare All
+    [Documentation]    Builds the firmware of all boards before any test's time-out runs. One that does not build
+    ...    fails the board's tests.
+    Open Simulator
+    FOR    ${board}    IN    @{{$BOARDS.split()}}
+        Log    Building the firmware for ${board}    console=True
+        Run Keyword And Ignore Error    Prepare Firmware    ${board}
+    END
+
 Board Boots And Says What It Is
     [Arguments]    ${board}
     ${facts}=    Prepare Firmware    ${board}
     ${port}=    Start Board    ${facts}
     ${said}=    Describe Device    ${port}
-    Should Be Equal    ${said}[device][board]    ${facts}[board]
-    Should Be Equal    ${said}[device][core]    ${facts}[core]
-    Should Be Equal As Integers    ${said}[device][clock_hz]    ${facts}[clock_hz]
-    Should Be Equal As Integers    ${said}[device][models]    1
-    Should Be Equal    ${said}[model][name]    ${facts}[model]
-    Should Be Equal    ${said}[model][digest]    ${facts}[digest]
-    Should Be Equal As Integers    ${said}[heartbeat][faults]    0
-    Should Be Equal As Integers    ${said}[heartbeat][lost]    0
+    Should Be Equal    ${said}[device][board]    ${facts}[board]    msg=${board}
+    Should Be Equal    ${said}[device][core]    ${facts}[core]    msg=${board}
+    Should Be Equal As Integers    ${said}[device][clock_hz]    ${facts}[clock_hz]    msg=${board}
+    Should Be Equal As Integers    ${said}[device][models]    1    msg=${board}
+    Should Be Equal    ${said}[model][name]    ${facts}[model]    msg=${board}
+    Should Be Equal    ${said}[model][digest]    ${facts}[digest]    msg=${board}
+    Should Be Equal As Integers    ${said}[heartbeat][faults]    0    msg=${board}
+    Should Be Equal As Integers    ${said}[heartbeat][lost]    0    msg=${board}
 
 Board Predicts Exactly
     [Arguments]    ${board}
@@ -97,8 +106,8 @@ Board Survives Garbage On The Line
     Send Garbage    ${port}
     ${said}=    Describe Device    ${port}
     ${dropped}=    Evaluate    $said["heartbeat"]["bad"] + $said["heartbeat"]["oversize"]
-    Should Be True    ${dropped} > 0
-    Should Be Equal As Integers    ${said}[heartbeat][faults]    0
+    Should Be True    ${dropped} > 0    msg=${board}: nothing was dropped
+    Should Be Equal As Integers    ${said}[heartbeat][faults]    0    msg=${board}
     ${predictions}=    Predict Samples    ${port}    ${facts}
     Predictions Should Be Exact    ${facts}    ${predictions}
 
@@ -109,8 +118,8 @@ Board Comes Back After A Reset
     ${before}=    Describe Device    ${port}
     Reset Board
     ${after}=    Describe Device    ${port}
-    Should Not Be Equal    ${before}[device][boot]    ${after}[device][boot]
-    Should Be Equal As Integers    ${after}[heartbeat][faults]    0
+    Should Not Be Equal    ${before}[device][boot]    ${after}[device][boot]    msg=${board}
+    Should Be Equal As Integers    ${after}[heartbeat][faults]    0    msg=${board}
     ${predictions}=    Predict Samples    ${port}    ${facts}
     Predictions Should Be Exact    ${facts}    ${predictions}
 
@@ -124,6 +133,6 @@ Board Reports Instructions
     FOR    ${prediction}    ${counted}    IN ZIP    ${predictions}    ${facts}[instructions]
         ${taken}=    Instructions Of    ${facts}    ${prediction}
         Log    ${board}: ${taken} instructions around an invoke of ${counted}, ${prediction}[cycles] cycles    console=True
-        Should Be True    ${counted} <= ${taken} + 2000
-        Should Be True    ${taken} <= 1.1 * ${counted} + 10000
+        Should Be True    ${counted} <= ${taken} + 2000    msg=${board}
+        Should Be True    ${taken} <= 1.1 * ${counted} + 10000    msg=${board}
     END

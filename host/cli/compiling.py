@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -59,14 +59,15 @@ def compile_command(
 
 def print_summary(compiled: Compiled) -> None:
     """Print the layers and the totals of a library."""
+    from intaglio.codegen.cident import short
     from intaglio.quantizer.passes.assign_types import int8_islands
 
     m = compiled.manifest
     table(
         f"{m['name']}: {m['contract']} contract, {m['core']}",
-        ("#", "operator", "shape", "MACs", "kernel", "name"),
+        ("#", "operator", "shape", "kernel", "MACs", "flash", "name"),
         [
-            (x["index"], x["op"], "x".join(map(str, x["shape"])), x["macs"] or None, x["kernel"], x["name"])
+            (x["index"], x["op"], _shape(x), x["kernel"], x["macs"] or None, x["flash"], short(x["name"]))
             for x in m["layers"]
         ],
     )
@@ -75,6 +76,10 @@ def print_summary(compiled: Compiled) -> None:
     if islands:
         typer.echo(f"in int8, for want of an int16 kernel: {islands}")
     typer.echo(f"written to {compiled.folder}")
+
+
+def _shape(layer: dict[str, Any]) -> str:
+    return "x".join(map(str, layer["shape"]))
 
 
 def print_facts(manifest: dict[str, object]) -> None:

@@ -24,16 +24,16 @@ Translator = Callable[[Builder, Sequence[str], Sequence[str], Attributes], None]
 
 
 def pair(b: Builder, values: Sequence[int] | None, default: int, rank: int) -> tuple[int, int]:
-    """An attribute over the spatial axes as (rows, columns); one-dimensional images have one row.
+    """An attribute over the spatial axes as (rows, columns); one-dimensional images have one row, not looked at.
 
     Args:
-        default: also the smallest that makes sense.
+        default: also the smallest that makes sense, and that of the row of a one-dimensional image.
     """
     if values is None:
-        return (default, default) if rank == 4 else (1, default)
+        return (default, default)
     if len(values) != rank - 2 or min(values) < default:
         raise b.fail(f"{list(values)} for {rank - 2} spatial axes", "re-export the model")
-    return (int(values[0]), int(values[1])) if rank == 4 else (1, int(values[0]))
+    return (int(values[0]), int(values[1])) if rank == 4 else (default, int(values[0]))
 
 
 def window_pads(
@@ -208,10 +208,12 @@ def gemm(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> 
     matrix = weights.data if a.get("transB", 0) else weights.data.T
     if weights.qparams is not None and (alpha != 1 or beta != 1):
         raise b.fail("alpha or beta with quantised weights", "re-export the model with both 1")
-    if alpha != 1:
-        matrix = matrix * np.float32(alpha)
-    if bias is not None and beta != 1:
-        bias = Constant(bias.data * np.float32(beta))
+    # What overflows is refused where it is stored.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if alpha != 1:
+            matrix = matrix * np.float32(alpha)
+        if bias is not None and beta != 1:
+            bias = Constant(bias.data * np.float32(beta))
     x = ins[0]
     if a.get("transA", 0):
         tensor = b.transposed(b.plain(x), (1, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 import numpy as np
 
@@ -97,15 +98,19 @@ def softmax(op: str, attrs: Callable[[int], Attrs], opset: int) -> Translator:
     def translate(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
         value = b.value(ins[0])
         rank = len(value.shape)
-        axis = int(a.get("axis", 1 if opset < 13 else -1)) % rank
-        if opset < 13 and int(np.prod(value.shape[axis + 1 :])) != 1:
-            raise b.fail("softmax over several axes", "export the model with opset 13 or newer")
-        if value.layout is Layout.FLAT:
-            tensor, at = b.plain(ins[0]), axis
-            b.set(outs[0], b.emit(op, attrs(at), [tensor], outs[0])[0], value.shape)
-            return
-        made = b.emit(op, attrs(stored_axis(value, axis)), [value.tensor], outs[0])[0]
-        b.set_like(outs[0], made, value)
+        axis = int(a.get("axis", 1 if opset < 13 else -1))
+        if not -rank <= axis < rank:
+            raise b.fail(f"axis {axis} of {list(value.shape)}", "re-export the model")
+        axis %= rank
+        if opset < 13 and prod(value.shape[axis + 1 :]) != 1:
+            rows = b.reshaped(b.plain(ins[0]), (prod(value.shape[:axis]), prod(value.shape[axis:])))
+            made = b.emit(op, attrs(1), [rows], outs[0])[0]
+            b.set(outs[0], b.reshaped(made, value.shape), value.shape)
+        elif value.layout is Layout.FLAT:
+            b.set(outs[0], b.emit(op, attrs(axis), [b.plain(ins[0])], outs[0])[0], value.shape)
+        else:
+            made = b.emit(op, attrs(stored_axis(value, axis)), [value.tensor], outs[0])[0]
+            b.set_like(outs[0], made, value)
 
     return translate
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def reshape_to(b: Builder, name: str, out: str, shape: Sequence[int]) -> None:
         if n == 1 and shape == (1, c * h * w) and c > 1 and h * w > 1:
             b.set(out, b.reshaped(value.tensor, shape), shape, Layout.FLAT, (h, w, c))
             return
-        same_image = len(shape) in (3, 4) and shape[:2] == (n, c) and int(np.prod(shape[2:])) == h * w
+        same_image = len(shape) in (3, 4) and shape[:2] == (n, c) and prod(shape[2:]) == h * w
         if same_image and (len(shape) == 3 or shape[2] in (1, h) or shape[3] == 1):
             rows, cols = (1, shape[2]) if len(shape) == 3 else shape[2:]
             b.set(out, b.reshaped(value.tensor, (n, rows, cols, c)), shape, Layout.LAST)
@@ -52,13 +53,13 @@ def reshape_to(b: Builder, name: str, out: str, shape: Sequence[int]) -> None:
 def reshape(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -> None:
     value = b.value(ins[0])
     wanted = integers(b, ins[1]) if len(ins) > 1 else [int(v) for v in a["shape"]]
-    total = int(np.prod(value.shape))
+    total = prod(value.shape)
     if not a.get("allowzero", 0):
         wanted = [value.shape[i] if v == 0 and i < len(value.shape) else v for i, v in enumerate(wanted)]
-    rest = int(np.prod([v for v in wanted if v != -1]))
+    rest = prod(v for v in wanted if v != -1)
     if wanted.count(-1) == 1 and rest > 0 and total % rest == 0:
         wanted = [total // rest if v == -1 else v for v in wanted]
-    if int(np.prod(wanted)) != total or any(v <= 0 for v in wanted):
+    if prod(wanted) != total or any(v <= 0 for v in wanted):
         # A batch written as a number other than 1 belongs to the exporter's example.
         raise b.fail(f"{list(value.shape)} reshaped to {wanted}", "re-export the model with batch 1")
     reshape_to(b, ins[0], outs[0], wanted)
@@ -70,7 +71,7 @@ def flatten(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) 
     axis = axis + len(shape) if axis < 0 else axis
     if not 0 <= axis <= len(shape):
         raise b.fail(f"flattened at axis {axis} of {list(shape)}", "re-export the model")
-    reshape_to(b, ins[0], outs[0], (int(np.prod(shape[:axis])), int(np.prod(shape[axis:]))))
+    reshape_to(b, ins[0], outs[0], (prod(shape[:axis]), prod(shape[axis:])))
 
 
 def integers(b: Builder, name: str) -> list[int]:
@@ -203,10 +204,10 @@ def gather(b: Builder, ins: Sequence[str], outs: Sequence[str], a: Attributes) -
     axis = int(a.get("axis", 0)) % len(value.shape)
     indices = np.array(integers(b, ins[1]), np.int64).reshape(b.constant(ins[1]).data.shape)
     size = value.shape[axis]
-    flat = np.where(indices < 0, indices + size, indices).astype(np.int32)
+    flat = np.where(indices < 0, indices + size, indices)
     if flat.size == 0 or flat.min() < 0 or flat.max() >= size:
         raise b.fail("indices outside the axis", "re-export the model")
-    tensor = b.add_constant(f"{outs[0]}/indices", flat.reshape(-1))
+    tensor = b.add_constant(f"{outs[0]}/indices", flat.reshape(-1).astype(np.int32))
     made = b.emit("Gather", GatherAttrs(axis), [b.plain(ins[0]), tensor], outs[0])[0]
     shape = (*value.shape[:axis], *indices.shape, *value.shape[axis + 1 :])
     b.set(outs[0], b.reshaped(made, shape), shape)
@@ -326,7 +327,7 @@ def binary(op: str, attrs: Callable[[], Attrs]) -> Translator:
 def _binary(b: Builder, op: str, attrs: Attrs, x: str, y: str, out: str) -> None:
     names = (x, y)
     runtime = [n for n in names if n not in b.constants]
-    like = max((b.value(n) for n in runtime), key=lambda v: (v.layout is Layout.LAST, len(v.shape), np.prod(v.shape)))
+    like = max((b.value(n) for n in runtime), key=lambda v: (v.layout is Layout.LAST, len(v.shape), prod(v.shape)))
     shape = np.broadcast_shapes(*(b.constants[n].data.shape if n in b.constants else b.value(n).shape for n in names))
     if like.layout is Layout.LAST and len(shape) == len(like.shape):
         tensors = [_as_image(b, n, len(shape)) for n in names]

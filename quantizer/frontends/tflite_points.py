@@ -17,7 +17,6 @@ from intaglio.quantizer.frontends.tflite_options import (
     SubOptions,
 )
 from intaglio.quantizer.frontends.tflite_values import Array, Builder, Translator, dequantised
-from intaglio.quantizer.ir import DType
 from intaglio.quantizer.realmath import round_away
 
 
@@ -28,8 +27,8 @@ def _binary(op: str, kind: Any) -> Translator:
         if kind is not None:
             o = b.options(kind)
             attrs["clamp"] = b.clamp(o.activation)
-            if getattr(o, "pot_scale_int16", False):
-                _refuse_shifts(b)
+            if hasattr(o, "pot_scale_int16"):
+                attrs["shifts"] = o.pot_scale_int16
         b.emit(op, names, (b.output(),), **attrs)
 
     return translate
@@ -40,17 +39,6 @@ def _operand(b: Builder, position: int) -> str:
     number = b.input(position)
     real = any(b.type(b.input(i)).dtype.is_float for i in (0, 1))
     return b.real(number) if real else b.name(number)
-
-
-def _refuse_shifts(b: Builder) -> None:
-    """Refuse int16 sums of scales that are powers of two: LiteRT then rounds by shifts, as no converter since wants."""
-    kinds = [b.type(b.input(i)) for i in (0, 1)]
-    tensor = b.subgraph.tensors[b.output()]
-    scales = [k.qparams.scale[0] for k in kinds if k.qparams] + list(
-        tensor.quantisation.scale if tensor.quantisation else ()
-    )
-    if kinds[0].dtype is DType.INT16 and scales and all(math.frexp(s)[0] == 0.5 for s in scales):
-        raise b.unsupported("int16 with scales that are powers of two", "convert the model again (int16x8)")
 
 
 def _unary(op: str, **attrs: Any) -> Translator:

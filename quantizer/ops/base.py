@@ -108,6 +108,7 @@ class Kernel:
         constants: values of constant inputs, by position.
         contract: of the graph.
         backwards: the kernel has to run from the last element to the first.
+        tail: what is done to each element before it is stored; None: nothing.
     """
 
     node: Node
@@ -116,6 +117,7 @@ class Kernel:
     constants: Mapping[int, NDArray[Any]]
     contract: Contract = Contract.EXACT
     backwards: bool = False
+    tail: Tail | None = None
 
     @property
     def attrs(self) -> Any:
@@ -134,6 +136,25 @@ class Kernel:
     def y(self) -> TensorType:
         """The type of output 0."""
         return self.outputs[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Tail:
+    """An elementwise node of two inputs that runs within the kernel of the node before it.
+
+    The kernel's own output is not stored: each element of it meets the element of the other input at the same place.
+
+    Attributes:
+        kernel: of the elementwise node.
+        variant: its, with `is_tail`.
+        operand: the input that the kernel before it makes.
+        distance: from where an element is stored to that of the other input, in elements; known once memory is planned.
+    """
+
+    kernel: Kernel
+    variant: Variant
+    operand: int
+    distance: int = 0
 
 
 def _no_scratch(kernel: Kernel) -> int:
@@ -163,6 +184,10 @@ class Variant:
             disjoint. Valid for an input that is dead after this node.
         lag: the same for a kernel that can run backwards: by how many bytes the output must start after the
             input; the planner then decides, and `Kernel.backwards` tells the template. None: it cannot.
+        tail_pixels: the kernel can end in a `Kernel.tail`; it stores the pixels (all that shares all indices but the
+            last) in order, so many neighbours together: their first channels, their second ones and so on, and
+            reads what the tail needs for those just before it stores them. 0: it cannot.
+        is_tail: the kernel can be a `Tail`: the template has the further macros of `sum_of_two.c.j2`.
     """
 
     name: str
@@ -172,6 +197,8 @@ class Variant:
     scratch: Callable[[Kernel], int] = _no_scratch
     lead: Callable[[Kernel], tuple[int | None, ...]] = _disjoint
     lag: Callable[[Kernel], tuple[int | None, ...]] = _disjoint
+    tail_pixels: int = 0
+    is_tail: bool = False
 
 
 def elementwise_lead(kernel: Kernel) -> tuple[int | None, ...]:
@@ -197,6 +224,22 @@ def streaming_lead(write_end: Ints, read_from: Ints) -> int:
     later = np.minimum.accumulate(read_from[::-1])[::-1]
     # A step reads all it needs before it writes, so only what later steps read binds it.
     return int(np.max(write_end[:-1] - later[1:]))
+
+
+def tail_overlap(kernel: Kernel, pixels: int) -> tuple[int, int]:
+    """Return lead and lag over the other input of a kernel's tail, in bytes; at distance 0 the two may always lie.
+
+    An element of the other input is read once, just before the element of the output at its place is stored, so in
+    place nothing is lost. Elsewhere a store destroys an element read before it, unless that belongs to the same
+    `pixels` neighbours and to a later channel: of an earlier pixel when the output lies before the input; of the same
+    or an earlier pixel when it lies after it and the kernel runs backwards.
+    """
+    channels = kernel.y.shape[-1]
+    if channels == 1:
+        return 0, 0
+    size = channels * kernel.y.dtype.bytes
+    together = min(pixels, kernel.y.elements // channels)
+    return (together - 1) * size, together * size
 
 
 def limit(method: F) -> F:

@@ -109,7 +109,7 @@ def _block(name: str, windows: int, requires: frozenset[str] = frozenset()) -> V
     def lag(k: Kernel) -> tuple[int | None, ...]:
         return (block_lag(k, windows),) + (None,) * (len(k.inputs) - 1)
 
-    return Variant(name, f"conv2d_{name}.c.j2", requires, _accepts_block, scratch, lead, lag)
+    return Variant(name, f"conv2d_{name}.c.j2", requires, _accepts_block, scratch, lead, lag, tail_pixels=windows)
 
 
 def _accepts_dsp(k: Kernel) -> bool:
@@ -140,10 +140,19 @@ class Conv2D(WindowOperator[Conv2DAttrs]):
     attrs = Conv2DAttrs
     channel_axis = 0
     variants = (
-        Variant("dsp", "conv2d_dsp.c.j2", frozenset({"dsp"}), _accepts_dsp, _dsp_scratch, _dsp_lead, _dsp_lag),
+        Variant(
+            "dsp",
+            "conv2d_dsp.c.j2",
+            frozenset({"dsp"}),
+            _accepts_dsp,
+            _dsp_scratch,
+            _dsp_lead,
+            _dsp_lag,
+            tail_pixels=3,
+        ),
         _block("2x4", 2, frozenset({"thumb2"})),
         _block("1x4", 1),
-        Variant("general", "conv2d.c.j2", scratch=_general_scratch, lead=_general_lead),
+        Variant("general", "conv2d.c.j2", scratch=_general_scratch, lead=_general_lead, tail_pixels=1),
     )
 
     def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:

@@ -89,11 +89,17 @@ class DepthwiseConv2D(WindowOperator[DepthwiseConv2DAttrs]):
             _accepts_dsp,
             scratch=_pixel_scratch,
             lead=_pixel_lead,
+            tail_pixels=1,
         ),
         Variant(
-            "pixel", "depthwise_conv2d_pixel.c.j2", accepts=_accepts_pixel, scratch=_pixel_scratch, lead=_pixel_lead
+            "pixel",
+            "depthwise_conv2d_pixel.c.j2",
+            accepts=_accepts_pixel,
+            scratch=_pixel_scratch,
+            lead=_pixel_lead,
+            tail_pixels=1,
         ),
-        Variant("general", "depthwise_conv2d.c.j2", lead=_general_lead),
+        Variant("general", "depthwise_conv2d.c.j2", lead=_general_lead, tail_pixels=1),
     )
 
     def infer(self, node: Node, inputs: Sequence[TensorType | None]) -> tuple[tuple[int, ...], ...]:

@@ -64,7 +64,7 @@ class Div(ew.BinaryOperator[DivAttrs]):
 
     @limit
     def litert_types(self, ctx: Context) -> bool:
-        """In contract tflite, the types are of 8 bits."""
+        """In contract tflite, the types are of 8 bits; LiteRT's division of int16 is not covered."""
         return ctx.contract is not Contract.TFLITE or ctx.input(0).dtype is not DType.INT16
 
     @limit

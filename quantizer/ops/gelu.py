@@ -22,7 +22,10 @@ class GeluAttrs(Attrs):
 
 @register
 class Gelu(UnaryOperator[GeluAttrs]):
-    """Input: x. Output: x times the normal distribution function of x."""
+    """Input: x. Output: x times the normal distribution function of x.
+
+    Contract tflite: of 8 bits; LiteRT's table for int16 is what the platform's erfcf and tanhf give.
+    """
 
     name = "Gelu"
     attrs = GeluAttrs

@@ -86,7 +86,7 @@ def litert_unit(ctx: Context, steps: int) -> bool:
 class UnaryOperator(Operator[A, Params]):
     """x -> f(x), element by element."""
 
-    variants = (
+    variants: ClassVar[tuple[Variant, ...]] = (
         Variant("table", "lookup.c.j2", accepts=is_table, lead=elementwise_lead),
         Variant(
             "interpolated",
@@ -133,7 +133,7 @@ class UnaryOperator(Operator[A, Params]):
 
     @limit
     def litert_kernel(self, ctx: Context) -> bool:
-        """In contract tflite, LiteRT has an integer kernel of this operator for this type."""
+        """In contract tflite, this is a type for which we compute what LiteRT's integer kernel does."""
         return ctx.contract is not Contract.TFLITE or ctx.input(0).dtype in self.litert
 
     def reference(self, ctx: Context, inputs: Sequence[Reals | None]) -> list[Reals]:

@@ -22,7 +22,10 @@ class SqrtAttrs(Attrs):
 
 @register
 class Sqrt(UnaryOperator[SqrtAttrs]):
-    """Input: x. Output: the square root; of 0 for x below 0."""
+    """Input: x. Output: the square root; of 0 for x below 0.
+
+    Contract tflite: of int8; for int16 LiteRT computes in binary32 on the device.
+    """
 
     name = "Sqrt"
     attrs = SqrtAttrs

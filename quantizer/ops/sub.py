@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from intaglio.quantizer.ops.add import SumOperator
+from intaglio.quantizer.ops.add import AddAttrs, SumOperator
 from intaglio.quantizer.ops.base import register
-from intaglio.quantizer.ops.elementwise import ClampAttrs
 
 
 @dataclass(frozen=True)
-class SubAttrs(ClampAttrs):
-    """clamp: the fused activation."""
+class SubAttrs(AddAttrs):
+    """clamp: the fused activation. shifts: LiteRT's flag `pot_scale_int16`, by which it subtracts int16 of scales that
+    are powers of two with shifts (contract tflite)."""
 
 
 @register

@@ -15,6 +15,7 @@ from intaglio.quantizer.fixedpoint import Ints
 from intaglio.quantizer.ir import Contract, DType
 from intaglio.quantizer.ops.base import Context
 from intaglio.quantizer.ops.lines import SPLIT
+from intaglio.quantizer.realmath import round_away
 from intaglio.quantizer.requant import Interval
 
 _NONE = 1 << 62
@@ -227,9 +228,28 @@ def _fit(plane: Plane, x: Ints, y: Ints, expected: Ints, clip: Interval) -> Plan
     return replace(plane, c=min(max(plane.c, least), most))
 
 
+def pot_shifts(ctx: Context) -> tuple[int, int] | None:
+    """By how much LiteRT shifts the inputs to the right where it adds by shifts; None where it multiplies."""
+    kinds = (ctx.input(0), ctx.input(1), ctx.output)
+    chosen = ctx.contract is Contract.TFLITE and ctx.node.attrs.shifts and ctx.output.dtype is DType.INT16
+    if not chosen or any(kind.zero_point for kind in kinds):
+        return None
+    # CheckedLog2 takes what is near a power of two for one.
+    logarithms = np.log(np.array([kind.scale for kind in kinds], np.float32)) * (np.float32(1) / np.log(np.float32(2)))
+    x, y, out = (int(v) for v in round_away(logarithms))
+    if np.any(np.abs(logarithms - np.array([x, y, out], np.float32)) >= 1e-3):
+        return None
+    return out - x, out - y
+
+
 def tflite_sum(ctx: Context, sign: int) -> TfliteSum:
     """LiteRT's parameters (`kernels/add.cc`, `sub.cc`)."""
     x, y, out = ctx.input(0), ctx.input(1), ctx.output
+    shifts = pot_shifts(ctx)
+    if shifts is not None:
+        # 2**30 as a multiplier and one bit of headroom change nothing: what is left is the rounding shift.
+        unit = 1 << 30
+        return TfliteSum((0, 0), 1, ((unit, -shifts[0]), (unit, -shifts[1]), (unit, 1)), sign, 0)
     left_shift = 15 if x.dtype is DType.INT16 else 20
     twice = 2.0 * max(x.scale, y.scale)
     scales = (

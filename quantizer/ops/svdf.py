@@ -43,12 +43,14 @@ class SvdfParams:
 
     Attributes:
         offsets: int64 (filters,), the input's zero point folded in; feature: to the state's newest column.
+        wrapped: added to what `feature` gives, modulo 256: the zero point of an int8 state in contract tflite.
         bias: int64 (units,), the state's zero point folded in; time: to the output.
         intervals: of the outputs' accumulators.
     """
 
     offsets: Ints
     feature: Requant
+    wrapped: int
     bias: Ints
     time: Requant
     intervals: tuple[Interval, ...]
@@ -140,7 +142,9 @@ class Svdf(Operator[SvdfAttrs, SvdfParams]):
         kinds = (ctx.input(0), ctx.state.type, ctx.output)
         source, target = kinds[stage : stage + 2]
         scale = fp.binary32_scale((source.scale, ctx.input(stage + 1).scale), target.scale)
-        return tflite_requant([scale], target.zero_point, target.dtype.low, target.dtype.high, Method.DOUBLE)
+        # TensorFlow Lite Micro clips the newest column before it adds the zero point; LiteRT knows no state of int8.
+        zero = target.zero_point if stage == 1 else 0
+        return tflite_requant([scale], zero, target.dtype.low, target.dtype.high, Method.DOUBLE)
 
     def lower(self, ctx: Context) -> SvdfParams:
         assert ctx.state is not None
@@ -148,18 +152,23 @@ class Svdf(Operator[SvdfAttrs, SvdfParams]):
         offsets = -x.zero_point * feature.sum(axis=1)
         first = acc.mac_intervals(ctx, feature, offsets, *ctx.ranges[0], wide_allowed=False)
         to_state = self._requant(ctx, 0, first)
-        low, high = to_state.range(first)
+        wrapped = kept.type.zero_point if ctx.contract is Contract.TFLITE else 0
+        low, high = (v + wrapped for v in to_state.range(first))
+        if low < kept.type.dtype.low or high > kept.type.dtype.high:
+            low, high = kept.type.dtype.low, kept.type.dtype.high
         low, high = min(low, int(kept.initial.min())), max(high, int(kept.initial.max()))
         units = time.reshape(ctx.output.shape[1], -1)
         bias = ctx.integers(3).ravel() if ctx.has(3) else np.zeros(len(units), np.int64)
         bias = bias - kept.type.zero_point * units.sum(axis=1)
         second = acc.mac_intervals(ctx, units, bias, low, high, wide_allowed=False)
-        return SvdfParams(offsets, to_state, bias, self._requant(ctx, 1, second), tuple(second))
+        return SvdfParams(offsets, to_state, wrapped, bias, self._requant(ctx, 1, second), tuple(second))
 
     def evaluate(self, ctx: Context, params: SvdfParams, inputs: Sequence[Ints | None]) -> list[Ints]:
         x, feature, time, state = inputs[0], inputs[1], inputs[2], inputs[-1]
         assert x is not None and feature is not None and time is not None and state is not None
         newest = params.feature.apply(feature @ x.ravel() + params.offsets)
+        if params.wrapped:
+            newest = (newest + params.wrapped + 128) % 256 - 128
         pushed = self._push(newest, state, time.shape[1])
         total = (pushed * time).reshape(len(params.bias), -1).sum(axis=1) + params.bias
         return [params.time.apply(total)[None], pushed.reshape(state.shape)]

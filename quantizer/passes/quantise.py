@@ -56,6 +56,10 @@ def quantise(graph: Graph, seen: Mapping[str, Histogram], method: str, dtype: DT
     return result
 
 
+_SVDF_SUM = 2.0**31 - 2.0**29 - 2.0**24
+"""The largest sum over an SVDF unit's memory; what rounding the weights adds is in the rest."""
+
+
 class _Writer:
     """Collects the quantised constants of a graph.
 
@@ -148,15 +152,22 @@ class _Writer:
         seen = self.seen[self.sources.get(node.inputs[0], node.inputs[0])]
         bound = float(np.abs(feature).sum(axis=1).max()) * max(-seen.low, seen.high)
         state = affine_qparams(-bound, bound, DType.INT16)
+        bias = self._reals(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] else None
+        # Full weights over a full state leave int32 from three terms on: what a unit sums gets 31 bits, the bias 29.
+        units = np.abs(time).reshape(-1, node.attrs.rank * time.shape[1]).sum(axis=1)
+        scales = {
+            "feature": float(np.abs(feature).max()) / 127,
+            "time": max(float(np.abs(time).max()) / 32767, float(units.max()) * 32768 / _SVDF_SUM),
+        }
+        if bias is not None:
+            scales["time"] = max(scales["time"], float(np.abs(bias).max()) / 2.0**29 / state.scale[0])
         inputs = [node.inputs[0]]
         for name, value, dtype in (("feature", feature, DType.INT8), ("time", time, DType.INT16)):
-            qparams = QParams.of(max(float(np.abs(value).max()), 2.0**-100) / dtype.high, 0)
+            qparams = QParams.of(float(np.float32(max(scales[name], 2.0**-100))), 0)
             inputs.append(self._store(f"{node.name}/{name}", value, dtype, qparams))
-        if len(node.inputs) > 3 and node.inputs[3]:
-            scale = state.scale[0] * self.types[inputs[2]].scale
-            inputs.append(
-                self._store(f"{node.name}/bias", self._reals(node.inputs[3]), DType.INT32, QParams((scale,), (0,)))
-            )
+        if bias is not None:
+            scale = QParams((state.scale[0] * self.types[inputs[2]].scale,), (0,))
+            inputs.append(self._store(f"{node.name}/bias", bias, DType.INT32, scale))
         kept = self.real.variables[variable]
         stored = np.clip(np.rint(kept.initial / state.scale[0]), -32768, 32767).astype(np.int16)
         self.variables[variable] = Variable(TensorType(DType.INT16, kept.type.shape, state), stored)

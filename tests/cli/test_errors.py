@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from asking import CALIBRATION, MODEL, fails
 from onnx import TensorProto, helper, numpy_helper
 
 from intaglio.host.cli import run
+from intaglio.host.doctor import checks
 
 
 def compile_arguments(model: Path | str, out: Path, *more: str) -> list[str]:
@@ -63,6 +65,7 @@ def test_unsupported_operator_names_node_and_neighbours(tmp_path: Path, capsys: 
     model = single_node(tmp_path / "det.onnx", node, {}, [1, 3, 3], 1)
     line = fails(capsys, compile_arguments(model, tmp_path / "out"), "Det")
     assert "volume" in line
+    assert "x" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -92,6 +95,7 @@ def calibration(path: Path, values: np.ndarray) -> str:
         (np.zeros((4, 1, 7, 8), np.float32), "shape"),
         (np.zeros((0, 1, 8, 8), np.float32), "no samples"),
         (np.full((2, 1, 8, 8), np.nan, np.float32), "NaN or infinity"),
+        (np.full((2, 1, 8, 8), -np.inf, np.float32), "NaN or infinity"),
         (np.full((2, 1, 8, 8), "a"), "holds"),
     ],
 )
@@ -184,10 +188,20 @@ def test_no_compiler_leaves_sizes_null(
     fails(capsys, ["run", MODEL, "--core", "cortex-m0", "--data", CALIBRATION], "apt-get install|pip install")
 
 
-def test_no_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fails(capsys, ["models", "--port", str(tmp_path / "ttyNONE")], "ttyNONE")
-    fails(capsys, ["models", "--port", "socket://127.0.0.1:9"], "127.0.0.1")
+def test_no_emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The compiler is there, QEMU is not; the hint is the command that `intaglio doctor` prints."""
+    for name in ("arm-none-eabi-gcc", "arm-none-eabi-objdump"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (fix,) = (check.fix for check in checks() if check.name.startswith("qemu-system-arm"))
+    fails(capsys, ["run", MODEL, "--core", "cortex-m3", "--data", CALIBRATION], f"qemu-system-arm: not found.*{fix}")
+    fails(capsys, ["simulate", "--board", "microbit"], f"qemu-system-arm: not found.*{fix}")
+
+
+def test_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fails(capsys, ["captures", "list", str(tmp_path / "none.db")], "no such file")
+    fails(capsys, ["captures", "export", str(tmp_path / "none.db"), str(tmp_path / "out.jsonl")], "no such file")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,15 @@ def test_two_libraries_and_cpp_in_one_program(libraries: list[Path], tmp_path: P
     assert subprocess.run([str(tmp_path / "main")], timeout=60, check=False).returncode == 0
 
 
+def test_libraries_of_different_abi_versions_do_not_compile_together(libraries: list[Path], tmp_path: Path) -> None:
+    other = tmp_path / "other.h"
+    other.write_text((libraries[1] / "second.h").read_text().replace("ABI_VERSION 1", "ABI_VERSION 2"))
+    command = ["gcc", "-std=c11", "-fsyntax-only", "-include", str(other), str(libraries[0] / "first.h")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "different ABI versions" in done.stderr
+
+
 def test_nothing_of_a_library_can_be_written_to(libraries: list[Path], tmp_path: Path) -> None:
     """No mutable globals: two arenas are two instances, whatever interrupts what."""
     compiler, core = find_compiler("arm-none-eabi-gcc"), CORES["cortex-m4"]

@@ -13,13 +13,14 @@ from intaglio.codegen.plan import (
     Buffer,
     Overlap,
     Plan,
+    align,
     arena,
     check,
     conflict,
-    distances,
     greedy,
     lower_bound,
     make_plan,
+    rules,
     runs_backwards,
 )
 from intaglio.codegen.solve import solve
@@ -39,7 +40,9 @@ def problems(draw: st.DrawFn) -> tuple[list[Buffer], list[Overlap]]:
         dying = [b for b in buffers[:-1] if b.last == step and not b.name.startswith("s")]
         lags = st.none() | st.integers(-20, 60)
         overlaps += [
-            Overlap(f"t{step}", b.name, draw(st.integers(-20, 60)), draw(lags)) for b in dying if draw(st.booleans())
+            Overlap(f"t{step}", b.name, draw(st.integers(-20, 60)), draw(lags), draw(st.booleans()))
+            for b in dying
+            for _ in range(draw(st.integers(0, 2)))
         ]
         if draw(st.booleans()):
             buffers.append(Buffer(f"s{step}", draw(st.integers(1, 50)), step, step))
@@ -55,8 +58,8 @@ def test_plans_are_valid_and_never_below_the_bound(problem: tuple[list[Buffer], 
     plan = make_plan(buffers, overlaps)
     assert check(buffers, overlaps, plan) == []
     assert all(plan.offsets[b.name] % b.alignment == 0 for b in buffers)
-    assert plan.arena_bytes >= lower_bound(buffers, distances(overlaps))
-    assert plan.arena_bytes <= arena(buffers, greedy(buffers, distances(overlaps)))
+    assert plan.arena_bytes >= lower_bound(buffers, rules(overlaps))
+    assert plan.arena_bytes <= arena(buffers, greedy(buffers, rules(overlaps)))
     assert plan == make_plan(buffers, overlaps)
 
 
@@ -80,9 +83,46 @@ def test_solver_equals_exhaustive_search() -> None:
     ]
     overlaps = [Overlap("c", "a", 4), Overlap("d", "b", 8)]
     expected = exhaustive(buffers, overlaps, 64)
-    found, proven, _ = solve(buffers, distances(overlaps), greedy(buffers, distances(overlaps)))
+    found, proven, _ = solve(buffers, rules(overlaps), greedy(buffers, rules(overlaps)))
     assert proven
     assert arena(buffers, found) == expected
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_plan_of_one_kernel_equals_exhaustive_search(data: st.DataObject) -> None:
+    """Two inputs, one output, any freedom over either: one direction has to suit both."""
+    sizes = [4 * data.draw(st.integers(1, 4)) for _ in range(3)]
+    buffers = [Buffer(n, size, -1, 0) for n, size in zip("ab", sizes, strict=False)] + [Buffer("y", sizes[2], 0, 1)]
+    distances = st.sampled_from([-8, -4, 0, 4, 8, 12])
+    overlaps = [
+        Overlap("y", n, data.draw(distances), data.draw(st.none() | distances), data.draw(st.booleans())) for n in "ab"
+    ]
+    plan = make_plan(buffers, overlaps)
+    assert check(buffers, overlaps, plan) == []
+    assert plan.arena_bytes == align(exhaustive(buffers, overlaps, sum(sizes) + WORD), 8)
+    assert plan.solver == "optimal"
+
+
+def test_an_output_over_two_inputs_needs_one_direction_for_both() -> None:
+    """Forwards over b, backwards over a: each pair is allowed, both together are not."""
+    buffers = [Buffer("a", 16, -1, 0), Buffer("b", 16, -1, 0), Buffer("y", 16, 0, 1)]
+    overlaps = [Overlap("y", "a", 16, 8), Overlap("y", "b", 8)]
+    assert check(buffers, overlaps, Plan({"a": 0, "b": 16, "y": 8}, 32, "", 0)) == ["y and a and b"]
+    assert check(buffers, overlaps, Plan({"a": 24, "b": 8, "y": 0}, 40, "", 0)) == []
+
+
+def test_an_input_read_in_two_ways_has_to_allow_both() -> None:
+    both = rules([Overlap("y", "x", 8, 4), Overlap("y", "x", 15, 21, in_place=True)])
+    assert both == {("y", "x"): Overlap("y", "x", 16, 24)}
+    assert rules([Overlap("y", "x", 0), Overlap("y", "x", 15, 21, in_place=True)])["y", "x"].in_place
+
+
+def test_in_place_though_the_lead_is_more() -> None:
+    buffers = [Buffer("x", 100, -1, 0), Buffer("r", 200, -1, 0), Buffer("y", 200, 0, 1)]
+    plan = make_plan(buffers, [Overlap("y", "x", 64, 64), Overlap("y", "r", 96, 96, in_place=True)])
+    assert plan.arena_bytes == 304
+    assert plan.offsets["y"] == plan.offsets["r"]
 
 
 def test_overlap_saves_what_the_kernel_allows() -> None:

@@ -6,8 +6,11 @@ A model takes part as soon as it compiles: nothing has to be listed but what is 
 from __future__ import annotations
 
 import csv
+import functools
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +19,29 @@ import pytest
 from numpy.typing import NDArray
 
 from intaglio.boards.cores import CORES, Core
-from intaglio.codegen.compile import Compiled, compile_model
+from intaglio.codegen.compile import make_manifest, write_library
+from intaglio.codegen.emit import Library, emit
 from intaglio.host.elfscan import check_armv6m, scan_elf
 from intaglio.host.hostrun import run_many_on_host
+from intaglio.host.records import Trace
 from intaglio.host.samples import drawn_samples
 from intaglio.host.simcore import run_on_core
-from intaglio.host.verify import HOST_BUILDS, compare, evaluate, traced
+from intaglio.host.verify import HOST_BUILDS, Layers, compare, evaluate, traced
 from intaglio.quantizer.errors import ModelError, UnsupportedError
 from intaglio.quantizer.frontends import load_model
 from intaglio.quantizer.ir import DType, Graph
-from intaglio.quantizer.pipeline import Options
+from intaglio.quantizer.pipeline import Options, run_pipeline
 from intaglio.quantizer.reference import Mode
 
 Array = NDArray[Any]
 
 MEASURED = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m33", "cortex-m55")
 
-KINDS = ("tflite", "tflite-op-golden", "onnx", "keras-h5", "darknet-cfg")
-"""The manifest's kinds of models; the others are data, recorded outputs and weights."""
+TAKEN = {"tflite": 32, "tflite-op-golden": 66, "onnx": 10}
+"""The manifest's kinds of models that are read, and how many models at least are compared (in float: two each)."""
+
+UNREAD = {"keras-h5": "unknown model format '.h5'", "darknet-cfg": "unknown model format '.cfg'"}
+"""Kinds of models that no frontend reads; the other kinds are data, recorded outputs and weights."""
 
 REFUSED = {
     "tflite/trained_lstm.tflite": r"UNIDIRECTIONAL_SEQUENCE_LSTM .* is not supported yet; recurrent layers come later",
@@ -43,49 +51,100 @@ REFUSED = {
 }
 """Model to the reason."""
 
-UNREAD = {".h5": "unknown model format '.h5'", ".cfg": "unknown model format '.cfg'"}
-"""Formats that no frontend reads."""
 
-
-def manifest(models: Path) -> list[str]:
-    """The models' files, relative to the folder."""
+def manifest(models: Path, kind: str) -> list[str]:
+    """The files of a kind, relative to the folder."""
     with (models / "MANIFEST.csv").open(newline="", encoding="utf-8") as file:
-        return [row["file"] for row in csv.DictReader(file) if row["kind"] in KINDS]
+        return [row["file"] for row in csv.DictReader(file) if row["kind"] == kind]
+
+
+def refusals(models: Path, kind: str) -> dict[str, ModelError]:
+    """File to why it is refused."""
+    result = {}
+    for name in manifest(models, kind):
+        try:
+            load_model(models / name)
+        except ModelError as error:
+            result[name] = error
+    return result
 
 
 def test_what_is_refused_is_refused_by_name(models: Path) -> None:
     """Both ways: nothing else is refused, and what has come to be read is no longer listed."""
-    refused = {}
-    for name in manifest(models):
-        try:
-            load_model(models / name)
-        except ModelError as error:
-            refused[name] = error
-    unread = {name for name in refused if Path(name).suffix in UNREAD}
-    assert all(UNREAD[Path(name).suffix] in str(refused.pop(name)) for name in unread)
+    refused = {name: error for kind in TAKEN for name, error in refusals(models, kind).items()}
     assert sorted(refused) == sorted(REFUSED)
     for name, error in refused.items():
         assert isinstance(error, UnsupportedError), name
         assert re.search(REFUSED[name], str(error)), error
 
 
-def compiled_models(models: Path, core: Core, folder: Path) -> Iterator[tuple[str, Path, Compiled]]:
-    """Every model that is not refused, in C for a core; models in float twice: int8, and int16 activations."""
-    for number, name in enumerate(manifest(models)):
+@pytest.mark.parametrize("kind", UNREAD)
+def test_other_formats_are_refused_by_name(kind: str, models: Path) -> None:
+    refused = refusals(models, kind)
+    assert sorted(refused) == sorted(manifest(models, kind))
+    assert all(UNREAD[kind] in str(error) for error in refused.values())
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that takes part.
+
+    Attributes:
+        label: the file, and how a model in float was quantised.
+        name: of its library.
+        samples: extremes, random integers, and the recorded inputs where there are.
+        reference: every tensor of every sample by the integer reference.
+        recorded: the recorded output; None without.
+    """
+
+    label: str
+    name: str
+    graph: Graph
+    samples: list[list[Array]]
+    reference: Layers
+    recorded: Array | None
+
+
+@functools.cache
+def subjects(models: Path, kind: str) -> tuple[Subject, ...]:
+    """Every model of a kind that is not refused; models in float twice: int8, and int16 activations."""
+    result = []
+    for number, name in enumerate(manifest(models, kind)):
         path = models / name
         try:
             graph = load_model(path)
         except ModelError:
             continue
-        out = folder / f"model_{number}"
-        if graph.contract is not None:
-            yield name, path, compile_model(path, core, out, name=f"model_{number}")
-            continue
-        data = calibration(graph, folder / f"{number}.npz")
-        for dtype in (DType.INT8, DType.INT16):
-            options = Options(data=data, activations=dtype)
-            c_name = f"model_{number}_{dtype}"
-            yield f"{name} as {dtype}", path, compile_model(path, core, folder / c_name, name=c_name, options=options)
+        with tempfile.TemporaryDirectory() as folder:
+            ways = {name: Options()}
+            if graph.contract is None:
+                data = calibration(graph, Path(folder) / "noise.npz")
+                ways = {f"{name} as {d}": Options(data=data, activations=d) for d in (DType.INT8, DType.INT16)}
+            for way, (label, options) in enumerate(ways.items()):
+                lowered = run_pipeline(path, options)
+                samples = drawn_samples(lowered, 3)
+                record = recorded(path, lowered)
+                samples += [] if record is None else [record[0]]
+                reference = evaluate(lowered, samples, Mode.INTEGER)
+                output = None if record is None else record[1]
+                result.append(Subject(label, f"model_{number}_{way}", lowered, samples, reference, output))
+    return tuple(result)
+
+
+def generate(subject: Subject, core: Core, folder: Path) -> Library:
+    """Write the library as `intaglio compile` does."""
+    library = emit(subject.graph, subject.name, core)
+    write_library(library, folder, make_manifest(library, core, None))
+    return library
+
+
+def differences(subject: Subject, library: Library, traces: Sequence[Sequence[Trace]], route: str) -> list[str]:
+    """A line when an integer at a layer boundary is not that of the reference."""
+    names = [(layer.index, i, t) for layer in library.layers for i, t in enumerate(layer.tensors)]
+    row = compare(route, subject.reference, traced(subject.graph, names, traces))
+    if row.exact and row.integers:
+        return []
+    return [f"{subject.label}, {route}: {row.different} of {row.integers} differ: {row.first}"]
 
 
 def calibration(graph: Graph, path: Path) -> Path:
@@ -111,53 +170,43 @@ def read_csv(path: Path) -> Array:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
-@pytest.mark.parametrize("name", MEASURED)
-def test_every_model_is_exact_on_the_core(name: str, models: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("core_name", MEASURED)
+@pytest.mark.parametrize("kind", TAKEN)
+def test_every_model_is_exact_on_the_core(kind: str, core_name: str, models: Path, tmp_path: Path) -> None:
     """Every layer boundary == the integer reference, recorded outputs ==, no float; for M0, Armv6-M alone."""
-    core = CORES[name]
+    core = CORES[core_name]
     failures = []
-    taken = records = 0
-    for model, path, compiled in compiled_models(models, core, tmp_path):
-        graph, taken = compiled.graph, taken + 1
-        samples = drawn_samples(graph, 3)
-        record = recorded(path, graph)
-        if record is not None:
-            samples.append(record[0])
-        result = run_on_core(compiled.folder, core, samples, trace=True, count=False)
-        names = [(layer.index, i, t) for layer in compiled.library.layers for i, t in enumerate(layer.tensors)]
-        row = compare(name, evaluate(graph, samples, Mode.INTEGER), traced(graph, names, result.traces))
-        if not row.exact or not row.integers:
-            failures.append(f"{model}: {row.different} of {row.integers} differ: {row.first}")
-        if record is not None:
-            records += 1
-            if not np.array_equal(result.outputs[-1][0].ravel(), record[1]):
-                failures.append(f"{model}: not the recorded output")
-        image = tmp_path / "image.elf"
+    for subject in subjects(models, kind):
+        folder = tmp_path / subject.name
+        library = generate(subject, core, folder)
+        result = run_on_core(folder, core, subject.samples, trace=True, count=False)
+        failures += differences(subject, library, result.traces, core_name)
+        if subject.recorded is not None and not np.array_equal(result.outputs[-1][0].ravel(), subject.recorded):
+            failures.append(f"{subject.label}: not the recorded output")
+        image = folder / "image.elf"
         image.write_bytes(result.elf)
-        failures += [f"{model}: {finding}" for finding in scan_elf(image, core).findings]
+        failures += [f"{subject.label}: {finding}" for finding in scan_elf(image, core).findings]
         if not core.thumb2:
-            failures += [f"{model}: not Armv6-M: {code}" for code in check_armv6m(image)]
+            failures += [f"{subject.label}: not Armv6-M: {code}" for code in check_armv6m(image)]
     assert not failures, "\n".join(failures)
-    assert taken >= 108
-    assert records == 66
+    assert len(subjects(models, kind)) >= TAKEN[kind]
+    assert all(subject.recorded is not None for subject in subjects(models, "tflite-op-golden"))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize(("compiler", "opt", "sanitize"), HOST_BUILDS)
+@pytest.mark.parametrize("kind", TAKEN)
 def test_every_model_is_exact_on_the_host(
-    compiler: Any, opt: str, sanitize: bool, models: Path, tmp_path: Path
+    kind: str, compiler: Any, opt: str, sanitize: bool, models: Path, tmp_path: Path
 ) -> None:
-    taken = [*compiled_models(models, CORES["cortex-m0"], tmp_path)]
-    samples = [drawn_samples(compiled.graph, 3) for _, _, compiled in taken]
-    results = run_many_on_host([c.folder for _, _, c in taken], samples, compiler, opt, sanitize)
+    taken = subjects(models, kind)
+    assert len(taken) >= TAKEN[kind]
+    libraries = [generate(subject, CORES["cortex-m0"], tmp_path / subject.name) for subject in taken]
+    folders = [tmp_path / subject.name for subject in taken]
+    results = run_many_on_host(folders, [subject.samples for subject in taken], compiler, opt, sanitize)
     failures = []
-    for (model, _, compiled), given, result in zip(taken, samples, results, strict=True):
-        graph = compiled.graph
-        names = [(layer.index, i, t) for layer in compiled.library.layers for i, t in enumerate(layer.tensors)]
-        row = compare(opt, evaluate(graph, given, Mode.INTEGER), traced(graph, names, result.traces))
-        if not row.exact or not row.integers:
-            failures.append(f"{model}: {row.different} of {row.integers} differ: {row.first}")
+    for subject, library, result in zip(taken, libraries, results, strict=True):
+        failures += differences(subject, library, result.traces, f"{compiler} {opt}")
     assert not failures, "\n".join(failures)
-    assert len(taken) >= 108

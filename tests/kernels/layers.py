@@ -27,27 +27,32 @@ from intaglio.quantizer.passes.lower import lower
 CLAMPS = (acc.NO_CLAMP, acc.RELU, acc.Clamp(0.0, 6.0))
 
 
-def random_layer(rng: np.random.Generator, contract: Contract) -> Graph:
-    """One layer of a random kind, shape, padding, stride and dilation."""
+def random_layer(rng: np.random.Generator, contract: Contract, *, dense: bool = True, dtype: str = "int8") -> Graph:
+    """One layer of a random kind, shape, padding, stride and dilation.
+
+    Args:
+        dense: fully connected layers are among the kinds.
+        dtype: of the activations.
+    """
 
     def draw(*values: int) -> int:
         return int(rng.choice(values))
 
     clamp = CLAMPS[int(rng.integers(3))]
     channels = draw(1, 2, 3, 4, 5, 8, 12, 16)
-    kind = draw(0, 1, 2, 2, 3, 3)
+    kind = draw(0, 1, 2, 2, 3, 3) if dense else draw(1, 2, 2, 3, 3)
     if kind == 0:
         terms, outs = draw(1, 3, 4, 8, 20, 37, 64, 130), draw(1, 2, 3, 4, 7, 8, 11)
         rows = draw(1, 1, 3)
         return mac_example(
-            "FullyConnected", FullyConnectedAttrs(clamp), (rows, terms), (outs, terms), 0, "int8", contract, rng
+            "FullyConnected", FullyConnectedAttrs(clamp), (rows, terms), (outs, terms), 0, dtype, contract, rng
         )
     height, width = int(rng.integers(3, 10)), int(rng.integers(3, 10))
     shape = (1, height, width, channels)
     stride, outs = (draw(1, 1, 2), draw(1, 1, 2, 3)), draw(1, 2, 3, 4, 6, 8, 9)
     if kind == 1:
         attrs = Conv2DAttrs(stride, clamp=clamp)
-        return mac_example("Conv2D", attrs, shape, (outs, 1, 1, channels), 0, "int8", contract, rng)
+        return mac_example("Conv2D", attrs, shape, (outs, 1, 1, channels), 0, dtype, contract, rng)
     kh, kw = int(rng.integers(1, min(height, 5) + 1)), int(rng.integers(1, min(width, 5) + 1))
     dilation = (draw(1, 1, 2), draw(1, 1, 2))
     # Enough padding for a dilated window, and now and then windows that lie in the padding alone.
@@ -61,7 +66,7 @@ def random_layer(rng: np.random.Generator, contract: Contract) -> Graph:
             shape,
             (outs, kh, kw, channels),
             0,
-            "int8",
+            dtype,
             contract,
             rng,
         )
@@ -71,30 +76,67 @@ def random_layer(rng: np.random.Generator, contract: Contract) -> Graph:
         shape,
         (1, kh, kw, channels * draw(1, 1, 1, 2)),
         3,
-        "int8",
+        dtype,
         contract,
         rng,
     )
 
 
+def with_sum(
+    rng: np.random.Generator, layer: Graph, *, op: str = "Add", residual: str | None = None, clamp: bool = True
+) -> Graph:
+    """A layer whose output meets another tensor of its shape: a further input, or one of the layer's own.
+
+    Args:
+        op: Add or Sub.
+        residual: the tensor; None for a further input.
+        clamp: the sum may have a fused activation.
+    """
+    made = layer.types["y0"]
+    wide, scale = made.dtype is DType.INT16, made.scale
+
+    def kind(factor: float) -> TensorType:
+        zero = 0 if wide else int(rng.integers(made.dtype.low, made.dtype.high + 1))
+        return TensorType(made.dtype, made.shape, QParams.of(scale * factor, zero))
+
+    types = {**layer.types, "z": kind(float(rng.uniform(0.8, 2.5)))}
+    other = residual or "r"
+    if residual is None:
+        types["r"] = kind(float(rng.uniform(0.4, 1.7)))
+    operands = ("y0", other) if rng.integers(2) else (other, "y0")
+    attrs: Any = ops.operator(op).attrs()
+    attrs = replace(attrs, clamp=CLAMPS[int(rng.integers(3))]) if clamp else attrs
+    return replace(
+        layer,
+        nodes=(*layer.nodes, Node(op, "sum", operands, ("z",), attrs)),
+        types=types,
+        inputs=layer.inputs if residual else (*layer.inputs, "r"),
+        outputs=("z",),
+    )
+
+
 def side_by_side(graphs: Sequence[Graph], contract: Contract) -> Graph:
-    """One graph that evaluates independent graphs of one node, each on an input of its own."""
+    """One graph that evaluates independent graphs, each on inputs of its own."""
     types: dict[str, TensorType] = {}
     constants: dict[str, NDArray[Any]] = {}
     nodes: list[Node] = []
+    inputs: list[str] = []
+    outputs: list[str] = []
     for n, graph in enumerate(graphs):
         types |= {f"n{n}{name}": kind for name, kind in graph.types.items()}
         constants |= {f"n{n}{name}": value for name, value in graph.constants.items()}
-        node = graph.nodes[0]
-        names = tuple(f"n{n}{name}" for name in node.inputs), tuple(f"n{n}{name}" for name in node.outputs)
-        nodes.append(replace(node, name=f"n{n}", inputs=names[0], outputs=names[1]))
+        for node in graph.nodes:
+            names = tuple(f"n{n}{name}" for name in node.inputs), tuple(f"n{n}{name}" for name in node.outputs)
+            nodes.append(replace(node, name=f"n{n}{node.name}", inputs=names[0], outputs=names[1]))
+        inputs += [f"n{n}{name}" for name in graph.inputs]
+        outputs += [f"n{n}{name}" for name in graph.outputs]
     return Graph(
         name="layers",
         nodes=tuple(nodes),
         types=types,
         constants=constants,
-        inputs=tuple(n.inputs[0] for n in nodes),
-        outputs=tuple(n.outputs[0] for n in nodes),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
         contract=contract,
     )
 
@@ -179,9 +221,13 @@ def tight(backwards: bool) -> Callable[[Sequence[Buffer], Sequence[Overlap]], Pl
 def inputs(graph: Graph, rng: np.random.Generator, count: int = 3) -> list[list[NDArray[Any]]]:
     """Samples: the extremes, then random integers."""
     kinds = [graph.types[name] for name in graph.inputs]
-    fixed = [[np.full(k.shape, v, k.dtype.numpy) for k in kinds] for v in (-128, 127)]
-    drawn = [[rng.integers(-128, 128, k.shape).astype(k.dtype.numpy) for k in kinds] for _ in range(count - 2)]
-    return fixed + drawn
+    low = [np.full(k.shape, k.dtype.low, k.dtype.numpy) for k in kinds]
+    high = [np.full(k.shape, k.dtype.high, k.dtype.numpy) for k in kinds]
+    drawn = [
+        [rng.integers(k.dtype.low, k.dtype.high, k.shape, k.dtype.numpy, endpoint=True) for k in kinds]
+        for _ in range(count - 2)
+    ]
+    return [low, high, *drawn]
 
 
 def variants(library: Library) -> set[str]:

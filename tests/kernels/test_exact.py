@@ -56,7 +56,7 @@ def test_the_output_may_lie_as_close_to_the_input_as_the_kernel_says(
 ) -> None:
     rng = np.random.default_rng(5)
     graph = side_by_side([random_layer(rng, Contract.TFLITE) for _ in range(24)], Contract.TFLITE)
-    monkeypatch.setattr("intaglio.codegen.emit.make_plan", tight(backwards))
+    monkeypatch.setattr("intaglio.codegen.schedule.make_plan", tight(backwards))
     lowered, library = generate(graph, CORES[core], tmp_path / "lib")
     overlapping = [
         node.op

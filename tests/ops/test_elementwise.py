@@ -294,7 +294,7 @@ def test_softmax_of_int16_is_near_the_real_one(reach: float) -> None:
 
 def test_litert_has_no_kernel_for_every_type() -> None:
     kinds = [quantised("uint8", (1,), 0.1)], [("uint8", 0.1, 0)]
-    with pytest.raises(UnsupportedError, match="LiteRT has an integer kernel"):
+    with pytest.raises(UnsupportedError, match="what LiteRT's integer kernel does"):
         lower(single("Elu", ops.operator("Elu").attrs(), *kinds, Contract.TFLITE))
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.quantizer.errors import ProofError
-from intaglio.quantizer.fixedpoint import AffineMap, Rounding
+from intaglio.quantizer.fixedpoint import AffineMap, BinaryMap, Rounding
 from intaglio.quantizer.requant import Method, exact_requant
 
 
@@ -36,6 +36,15 @@ def test_each_threshold_is_the_first_accumulator_of_its_output(definition: Affin
         value, at = definition.low + 1 + index, int(found[index])
         if abs(at) < 2**62:
             assert definition.at(at) >= value > definition.at(at - 1)
+
+
+@pytest.mark.parametrize("scale", [1e-120, 2.0**-60, 2.0**-54, 1e-14, 0.3, 1e30])
+def test_thresholds_of_any_binary64_scale_end(scale: float) -> None:
+    """Scales of weights may be anything in a damaged file; no accumulator reaches 2**53."""
+    definition, most = BinaryMap(Fraction(scale), 3, -128, 127), 2**53
+    for value, at in enumerate(definition.thresholds().tolist(), definition.low + 1):
+        assert at == most or definition.at(at) >= value
+        assert at == -most or definition.at(at - 1) < value
 
 
 @st.composite

@@ -34,8 +34,9 @@ def svdf(draw: Draw) -> bytes:
     size, units, rank, memory = (draw(st.integers(1, n)) for n in (9, 5, 3, 6))
     filters = units * rank
     x = case.input((1, size))
-    # The state never saturates: TFLM clips before it adds the zero point, and then wraps.
-    state_scale = float(np.float32(x.scale * 0.01 * 255 * 127 * size / 100))
+    # Down to scales whose state saturates, and then wraps around when its zero point is added.
+    reach = draw(st.sampled_from([100, 140, 1000, 20000]))
+    state_scale = float(np.float32(x.scale * 0.01 * 255 * 127 * size / reach))
     time_scale = float(np.float32(draw(st.floats(0.001, 0.02))))
     feature = case.constant(r.integers(-127, 128, (filters, size)), "int8", scale=0.01)
     time = case.constant(r.integers(-127, 128, (filters, memory)), "int8", scale=time_scale)

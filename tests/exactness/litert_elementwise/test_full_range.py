@@ -13,6 +13,7 @@ from exactness.litert.oracle import assert_equal
 from frontends.tflite.builder import ModelBuilder, options
 from numpy.typing import NDArray
 
+from intaglio.quantizer.errors import UnsupportedError
 from intaglio.quantizer.frontends.tflite import read
 from intaglio.quantizer.passes.lower import lower
 from intaglio.quantizer.reference import Evaluator, Mode
@@ -205,6 +206,41 @@ ALL_BINARY = [
 @pytest.mark.parametrize(("name", "dtype", "constant"), ALL_BINARY)
 def test_every_pair(name: str, dtype: str, constant: str) -> None:
     check_binary(name, dtype, constant, SEEDS)
+
+
+@pytest.mark.parametrize(("dtype", "zero"), [("int8", 0), ("int8", -7), ("int16", 0)])
+def test_negation(dtype: str, zero: int) -> None:
+    values = np.arange(LIMITS[dtype][0], LIMITS[dtype][1] + 1).astype(dtype).reshape(-1, 256)
+    model = ModelBuilder()
+    x, y = (model.main.tensor(values.shape, dtype, 0.03, zero) for _ in range(2))
+    model.main.op("NEG", [x], [y], options("NegOptions"), 1)
+    model.main.ports([x], [y])
+    check(model.bytes(), [[values]])
+
+
+@pytest.mark.parametrize("name", ["ADD", "SUB"])
+@pytest.mark.parametrize("exponents", [(10, 10, 10), (13, 10, 10), (9, 24, 9), (4, 4, 5), (6, 7, 8)])
+def test_sums_by_shifts(name: str, exponents: tuple[int, int, int]) -> None:
+    """int16 of scales that are powers of two, to a thousandth of the exponent, with LiteRT's flag."""
+    r = np.random.default_rng(exponents)
+    near = 2.0 ** r.uniform(-0.0009, 0.0009, 3)
+    model = ModelBuilder()
+    x, y, z = (
+        model.main.tensor((1, 128, 128), "int16", float(np.float32(2.0**-e * f)), 0)
+        for e, f in zip(exponents, near, strict=True)
+    )
+    opts = options(BINARY[name], potScaleInt16=True, fusedActivationFunction=int(r.integers(0, 4)))
+    model.main.op(name, [x, y], [z], opts, 2)
+    model.main.ports([x, y], [z])
+    values = r.integers(-32768, 32768, (2, 1, 128, 128)).astype(np.int16)
+    values[:, :, 0] = np.array([-32768, 32767])[r.integers(0, 2, (2, 1, 128))]
+    if min(exponents[:2]) != exponents[2]:
+        with pytest.raises(UnsupportedError, match="input has the output's scale"):
+            lower(read(model.bytes(), "model.tflite", "model"))
+        with pytest.raises(RuntimeError, match="shift"):
+            check(model.bytes(), [])
+        return
+    check(model.bytes(), [list(values)])
 
 
 @pytest.mark.slow

@@ -31,6 +31,14 @@ GRID = 65
 """Places per interval at which a function that is not monotone is evaluated: the ends, the middle, between."""
 
 WEIGHTED = frozenset(("Conv2D", "DepthwiseConv2D", "FullyConnected", "TransposeConv2D"))
+INTERPOLATED = frozenset(
+    (
+        *("Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Silu", "Gelu", "Elu", "Exp", "Log", "Sqrt", "Rsqrt"),
+        *("Reciprocal", "Square", "Erf", "Sin", "Cos", "Softplus", "Mish"),
+    )
+)
+"""Of int16, functions are lines between nodes: what that misses is not bounded here."""
+
 LIPSCHITZ_1 = frozenset(
     (
         *("Clip", "Maximum", "Minimum", "MaxPool2D", "AveragePool2D", "ReduceMax", "ReduceMin", "Mean", "Resize"),

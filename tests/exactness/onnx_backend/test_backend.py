@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from exactness.onnx_backend.bounds import error_bounds
+from exactness.onnx_backend.bounds import INTERPOLATED, error_bounds
 from exactness.onnx_backend.cases import Array, Case, cases
 from exactness.onnx_backend.limits import LIMITS
 from exactness.onnx_backend.runs import Run, run_case
@@ -23,30 +23,34 @@ from intaglio.quantizer.errors import CalibrationError, IntaglioError, ModelErro
 from intaglio.quantizer.frontends.onnx import TRANSLATED
 from intaglio.quantizer.frontends.onnx_folds import FOLDS
 from intaglio.quantizer.frontends.onnx_qlinear import QLINEAR
-from intaglio.quantizer.ir import Contract, Graph
+from intaglio.quantizer.ir import Contract, DType, Graph
 from intaglio.quantizer.reference import Evaluator, Mode, dequantise
 
 OF_ONNX = frozenset(TRANSLATED - (QLINEAR.keys() - {"QLinearConv", "QLinearMatMul"}))
 """Operators with a translator that onnx itself defines."""
 
 
+WRITTEN_TO = {"averagepool_2d_ceil_last_window_starts_on_pad": 0.5e-4}
+"""Expected values that the case gives to so many decimals."""
+
+
 @cache
-def outcomes() -> dict[str, Run | IntaglioError]:
+def outcomes(dtype: DType = DType.INT8) -> dict[str, Run | IntaglioError]:
     """What became of each case, by its name."""
     result: dict[str, Run | IntaglioError] = {}
     with tempfile.TemporaryDirectory() as folder:
         for case in cases():
             assert case.name not in result
             try:
-                result[case.name] = run_case(case, Path(folder))
+                result[case.name] = run_case(case, Path(folder), dtype)
             except IntaglioError as error:
                 result[case.name] = error
     return result
 
 
-def runs(group: str) -> list[Run]:
+def runs(group: str, dtype: DType = DType.INT8) -> list[Run]:
     """The cases of one operator, or `expanded`: those of several nodes."""
-    return [r for r in outcomes().values() if isinstance(r, Run) and group_of(r.case) == group]
+    return [r for r in outcomes(dtype).values() if isinstance(r, Run) and group_of(r.case) == group]
 
 
 def group_of(case: Case) -> str:
@@ -97,6 +101,20 @@ def test_cases_of_several_nodes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("operator", [*GROUPS, "expanded"])
+def test_cases_with_int16_activations(operator: str, tmp_path: Path) -> None:
+    chosen = [r for r in runs(operator, DType.INT16) if r.graph.contract is Contract.EXACT]
+    if chosen:
+        check(chosen, tmp_path, "-O0", sanitize=False)
+    else:
+        assert all(not isinstance(r, Run) or r.graph.contract is Contract.ONNX for r in of_operator(operator))
+
+
+def of_operator(operator: str) -> list[Run | IntaglioError]:
+    return [outcomes(DType.INT16)[c.name] for c in cases() if group_of(c) == operator]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("compiler", "opt"), [("gcc", "-O2"), ("clang", "-O3")])
 @pytest.mark.parametrize("operator", GROUPS)
 def test_cases_under_sanitizers(operator: str, compiler: Literal["gcc", "clang"], opt: str, tmp_path: Path) -> None:
@@ -117,11 +135,19 @@ def check(
         integer, defined = Evaluator(r.graph, Mode.INTEGER), Evaluator(r.graph, Mode.DEFINED)
         for i, (inputs, expected) in enumerate(zip(r.inputs, r.expected, strict=True)):
             values, meaning = integer.run(inputs), defined.run(inputs)
-            bounds = error_bounds(r.graph, values)
+            bounds = error_bounds(r.graph, values) if bounded(r.graph) else {}
             for j, (tensor, wanted) in enumerate(zip(r.graph.outputs, expected, strict=True)):
                 assert np.array_equal(values[tensor], meaning[tensor]), f"{r.case.name}: reference != definition"
                 assert np.array_equal(result.outputs[i][j], values[tensor]), f"{r.case.name}: C differs"
-                compare(r.graph, tensor, values[tensor], wanted.reshape(values[tensor].shape), bounds[tensor])
+                if not bounds:
+                    continue
+                bound = bounds[tensor] + WRITTEN_TO.get(r.case.name, 0.0)
+                compare(r.graph, tensor, values[tensor], wanted.reshape(values[tensor].shape), bound)
+
+
+def bounded(graph: Graph) -> bool:
+    """Whether a bound is stated: for all but interpolated functions."""
+    return not any(n.op in INTERPOLATED and graph.types[n.inputs[0]].dtype is DType.INT16 for n in graph.nodes)
 
 
 def compare(graph: Graph, tensor: str, stored: Array, wanted: Array, bound: Array) -> None:

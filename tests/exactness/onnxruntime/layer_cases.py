@@ -94,8 +94,10 @@ def resize(size: tuple[int, int], mode: str) -> Case:
     )
 
 
-def short_sigmoid(d: Draw) -> onnx.ModelProto:
-    return qdq("Sigmoid", [d.x((1, 400), 1 / 4096, 0, "int16")], Quantised((), np.float32(1 / 32768), 0, "int16"))
+def short(op: str, near: float, out: float) -> Case:
+    """int16, zero points 0."""
+    y = Quantised((), np.float32(out), 0, "int16")
+    return lambda d: qdq(op, [d.x((1, 100), near, 0, "int16")], y)
 
 
 def integer_conv(d: Draw) -> onnx.ModelProto:
@@ -156,7 +158,11 @@ QDQ: dict[str, Case] = {
     "Softmax": lambda d: qdq("Softmax", [d.x((1, 12), 0.1)], Quantised((), np.float32(1 / 256), -128)),
     "Softmax real": lambda d: qdq("Softmax", [d.x((1, 12), 0.1)], None),
     "LogSoftmax": lambda d: qdq("LogSoftmax", [d.x((1, 12), 0.1)], Quantised((), np.float32(1 / 16), 127)),
-    "Sigmoid int16": short_sigmoid,
+    "Sigmoid int16": short("Sigmoid", 1 / 4096, 1 / 32768),
+    "Tanh int16": short("Tanh", 1 / 8192, 1 / 32768),
+    "Exp int16": short("Exp", 1 / 16384, 1 / 4096),
+    "Reciprocal int16": short("Reciprocal", 1 / 4096, 1 / 4096),
+    "Floor int16": short("Floor", 1 / 1024, 1 / 64),
     "Abs": unary("Abs", 0.1, 3, 0.2, 3),
     "Neg": unary("Neg", 0.1, 3, 0.2, 3),
     "Clip": unary("Clip", 0.1, 3, 0.05, -60, np.float32(-3), np.float32(6)),

@@ -48,6 +48,18 @@ def test_differences_are_explained(name: str, exactly: bool, tmp_path: Path) -> 
             assert c.outputs_differ > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*QDQ, *QOPERATOR])
+def test_sweep(name: str, tmp_path: Path) -> None:
+    """Twelve draws of scales and weights of every layer."""
+    for seed in range(100, 112):
+        path = tmp_path / f"{seed}.onnx"
+        onnx.save((QDQ | QOPERATOR)[name](Draw(seed)), str(path))
+        graph = run_pipeline(path, Options())
+        for c in beside_onnxruntime(path, graph, drawn_samples(graph, 8, seed)):
+            assert (c.skipped, c.fault) == (None, None), seed
+
+
 @pytest.mark.parametrize("name", QDQ)
 def test_bounds_hold(name: str, tmp_path: Path) -> None:
     """onnxruntime's real result, before QuantizeLinear, lies within the bound of the exact one for every element."""

@@ -97,11 +97,24 @@ REFUSED: list[tuple[str, Callable[[], bytes]]] = [
     ("blocks of 2 do not tile", lambda: one("SpaceToDepth", 1, 1, 3, 3, blocksize=2)),
     (r"flattened at axis -2 of \[1, 4\]", lambda: one("Flatten", 1, 4, axis=-4)),
     ("training mode", lambda: dropout(training=True)),
+    ("indices outside the axis", lambda: gather((1 << 32) + 1)),
+    (r"\[1, 4\] reshaped to", lambda: reshape(np.array([1 << 32, (1 << 32) + 1, 4]))),
+    ("more than binary32", lambda: gemm(np.full((4, 3), 1e30, np.float32), alpha=1e30)),
     ("casts float32 to int8 at run time", lambda: one("Cast", 1, 4, to=onnx.TensorProto.INT8)),
     ("an output that begins 2 pixels early", lambda: transposed(output_shape=[9])),
     ("a scale of 0.6 on 4 pixels", lambda: resized([1, 1, 0.6, 0.6])),
     ("antialias or exclude_outside", lambda: resized([1, 1, 0.5, 0.5], antialias=1, mode="linear")),
 ]
+
+
+def gather(index: int) -> bytes:
+    m = Model(1, 4)
+    return m.bytes(m.node("Gather", "x", m.ints(index), axis=1))
+
+
+def gemm(weights: np.ndarray, **attributes: object) -> bytes:
+    m = Model(1, 4)
+    return m.bytes(m.node("Gemm", "x", m.constant(weights), **attributes))
 
 
 def dropout(*, training: bool) -> bytes:

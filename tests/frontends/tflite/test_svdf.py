@@ -1,8 +1,8 @@
 """SVDF with a state of int8: LiteRT has no kernel for it (its int16 kernel would read the state out of bounds).
 
 TFLite Micro has one (`EvalInt8SvdfReference`). Here its layers are computed again as what they are, a convolution over
-the last inputs, with Python's integers; only where the newest activation leaves int8 do the two differ: TFLite Micro
-then wraps around (its issue 2721), the definition here saturates.
+the last inputs, with Python's integers. Where the newest activation leaves int8, TFLite Micro wraps around (its issue
+2721), and so does what is compiled here. tests/exactness/litert/test_tflm.py asks TFLite Micro itself.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def outputs(graph: Graph, node: Node, history: list[Values]) -> list[list[int]]:
     result = []
     for values in history:
         row = (values[node.inputs[0]].ravel() - x.zero_point).tolist()
-        new = [scaled(sum(a * c for a, c in zip(line, row, strict=True)), first) + state.zero_point for line in w]
-        seen = [*seen[1:], [min(max(v, -128), 127) for v in new]]
+        new = [scaled(sum(a * c for a, c in zip(line, row, strict=True)), first) for line in w]
+        seen = [*seen[1:], [(min(max(v, -128), 127) + state.zero_point + 128) % 256 - 128 for v in new]]
         sums = [sum(t[f][m] * (seen[m][f] - state.zero_point) for m in range(memory)) for f in range(len(w))]
         units = [sum(sums[u * rank : (u + 1) * rank]) + b[u] for u in range(len(w) // rank)]
         result.append([min(max(scaled(u, second) + out.zero_point, -128), 127) for u in units])

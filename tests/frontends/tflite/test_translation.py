@@ -280,8 +280,18 @@ def test_several_inputs_and_outputs_keep_their_order() -> None:
             r"CUMSUM #1: operator CUMSUM \(node 1, after NEG #0, before ABS #2\) is not supported; nearest: SUM",
         ),
         ("SIGN", r"operator SIGN .* is not supported; nearest: SIN"),
-        ("LSTM", "operator LSTM .* is not supported yet; recurrent layers come later"),
-        ("BIDIRECTIONAL_SEQUENCE_RNN", "is not supported yet; recurrent layers come later"),
+        *(
+            (name, rf"{name} #1: operator {name} \(.*\) is not supported yet; recurrent layers come later")
+            for name in (
+                "LSTM",
+                "RNN",
+                "WHILE",
+                "UNIDIRECTIONAL_SEQUENCE_LSTM",
+                "BIDIRECTIONAL_SEQUENCE_LSTM",
+                "UNIDIRECTIONAL_SEQUENCE_RNN",
+                "BIDIRECTIONAL_SEQUENCE_RNN",
+            )
+        ),
     ],
 )
 def test_unsupported_operator_is_named_with_its_neighbours(builtin: str, message: str) -> None:
@@ -291,6 +301,13 @@ def test_unsupported_operator_is_named_with_its_neighbours(builtin: str, message
     g.ports([x], [chain(g, "ABS", chain(g, builtin, chain(g, "NEG", x, (1, 3)), (1, 3)), (1, 3))])
     with pytest.raises(UnsupportedError, match=message):
         parse(model)
+
+
+@pytest.mark.parametrize("name", ["trained_lstm", "trained_lstm_int8"])
+def test_recurrent_models_are_refused_by_operator_and_node(models: Path, name: str) -> None:
+    what = r"LSTM #0: operator UNIDIRECTIONAL_SEQUENCE_LSTM \(node 0, first, before RESHAPE #1\) is not supported yet"
+    with pytest.raises(UnsupportedError, match=what):
+        load_model(models / "tflite" / f"{name}.tflite")
 
 
 def test_output_that_nothing_makes_is_refused() -> None:
