@@ -48,7 +48,7 @@ class ArtefactStore:
 
     Args:
         place: a folder, or a URL such as `s3://bucket/prefix`. Credentials and the endpoint of S3 come from the
-            environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION, AWS_ALLOW_HTTP).
+            environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION).
 
     Raises:
         PackageError: the folder cannot be made.
@@ -61,7 +61,7 @@ class ArtefactStore:
         self.place = place
         try:
             if "://" in place:
-                self._store: Any = from_url(place, client_options=_CLIENT, retry_config=_RETRIES)
+                self._store: Any = from_url(place, client_options=_client(), retry_config=_RETRIES)
             else:
                 self._store = LocalStore(Path(place).absolute(), mkdir=True)
         except OSError as error:
@@ -223,8 +223,12 @@ class ArtefactStore:
             ) from None
 
 
-_CLIENT: Any = {"timeout": "30s"}
 _RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+
+
+def _client() -> Any:
+    """How the client of a bucket behaves: plain HTTP is spoken only to an endpoint that was named so."""
+    return {"timeout": "30s", "allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")}
 
 
 def version_key(version: str) -> tuple[Any, ...]:

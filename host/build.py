@@ -119,10 +119,14 @@ def _explained(error: ToolError, board: Board, libraries: Sequence[Library]) -> 
     if overflow:
         kind = "flash" if overflow[1] == "FLASH" else "RAM"
         takes = "; ".join(_takes(x) for x in libraries) or "the agent takes all of it"
+        hint = "compile fewer or smaller models, or take a larger board (`intaglio doctor --boards`)"
+        if kind == "flash" and board.slots is not None:
+            kept = board.flash_bytes - board.program_flash.length
+            hint = f"build with --no-slots to have the {kept:,} bytes that its model slots take, or {hint}"
         return DoesNotFitError(
             f"firmware for {board.name}",
             f"needs {int(overflow[2]):,} bytes of {kind} more than the board has; {takes}",
-            "compile fewer or smaller models, or take a larger board (`intaglio doctor --boards`)",
+            hint,
         )
     missing = re.search(r"undefined reference to [`'](__aeabi_(?:[fdh]|u?[il]2)\w*|__\w*(?:sf|df)\w*)'", text)
     if missing:
@@ -175,6 +179,11 @@ def _plan(libraries: Sequence[Library], board: Board, generated: Path, program: 
         hal / f"watchdog_{board.watchdog.driver}.c",
     ]
     application = [FIRMWARE / "main.c", *sorted(agent.glob("*.c"))]
+    slots = []
+    if board.slots is not None:
+        drivers += [hal / "flash.c", hal / f"flash_{board.slots.driver}.c"]
+        application += sorted((FIRMWARE / "slots").glob("*.c"))
+        slots = [f"-DAGENT_SLOTS={len(board.slots.regions)}", f"-I{FIRMWARE / 'slots'}"]
     if board.boot is not None:
         drivers.append(FIRMWARE / "boot" / board.boot.source)
     cc = find_program("arm-none-eabi-gcc")
@@ -188,7 +197,7 @@ def _plan(libraries: Sequence[Library], board: Board, generated: Path, program: 
         "-g",
     ]
     include = [f"-I{generated}", f"-I{agent}", f"-I{hal}", "-isystem", str(generated / "codec")]
-    own = [*core, "-Os", *STRICT_WARNINGS, *include, *CODEC_FLAGS]
+    own = [*core, "-Os", *STRICT_WARNINGS, *include, *CODEC_FLAGS, *slots]
     groups: list[dict[str, Any]] = [
         {"flags": own, "sources": [str(p.absolute()) for p in (*drivers, *(program or application))]},
         {

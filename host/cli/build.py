@@ -22,6 +22,9 @@ BoardName = Annotated[
     str,
     typer.Option("--board", help="Board name; `intaglio doctor --boards` lists them.", autocompletion=complete_board),
 ]
+NoSlots = Annotated[
+    bool, typer.Option("--no-slots", help="Give the program all of the flash; no models at run time then.")
+]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Build folder; build/firmware/BOARD when not given.")]
 
 
@@ -32,7 +35,9 @@ def register(app: typer.Typer) -> None:
     app.command("simulate")(takes_quantiser(simulate_command))
 
 
-def build_here(models: list[Path], board: str, out: Path | None, quantiser: Quantiser) -> FirmwareImage:
+def build_here(
+    models: list[Path], board: str, out: Path | None, quantiser: Quantiser, no_slots: bool = False
+) -> FirmwareImage:
     """Compile the models that are files, then build the firmware.
 
     Raises:
@@ -53,7 +58,7 @@ def build_here(models: list[Path], board: str, out: Path | None, quantiser: Quan
                 continue
             place = folder / "libraries" / model.stem
             libraries.append(compile_sized(model, target.core, place, None, quantiser.options(), board).folder)
-        return build_firmware(libraries, target, folder)
+        return build_firmware(libraries, target.without_slots() if no_slots else target, folder)
 
 
 def build_command(
@@ -61,6 +66,7 @@ def build_command(
     quantiser: Quantiser,
     models: Models = None,
     out: Out = None,
+    no_slots: NoSlots = False,
     json: Json = False,
 ) -> None:
     """Build firmware with PlatformIO; prove that it holds no float instruction.
@@ -68,7 +74,7 @@ def build_command(
     Example: `intaglio build kws.tflite --board microbit`
     """
     with progress("building", None):
-        image = build_here(models or [], board, out, quantiser)
+        image = build_here(models or [], board, out, quantiser, no_slots)
     facts = {
         "board": board,
         "elf": str(image.elf),
@@ -94,6 +100,7 @@ def flash_command(
     quantiser: Quantiser,
     models: Models = None,
     out: Out = None,
+    no_slots: NoSlots = False,
     probe: Annotated[str | None, typer.Option("--probe", help="Serial number of the probe, when several.")] = None,
     json: Json = False,
 ) -> None:
@@ -107,7 +114,7 @@ def flash_command(
     target = load_board(board)
     ways_to_flash(target)  # before anything is built
     with progress("building", None) as bar:
-        image = build_here(models or [], board, out, quantiser)
+        image = build_here(models or [], board, out, quantiser, no_slots)
         bar.describe("flashing")
         how = flash(target, image, probe=probe)
     if json:
@@ -121,6 +128,7 @@ def simulate_command(
     quantiser: Quantiser,
     models: Models = None,
     out: Out = None,
+    no_slots: NoSlots = False,
     json: Json = False,
 ) -> None:
     """Build firmware, start it in the simulator and keep its serial line open until interrupted.
@@ -134,7 +142,7 @@ def simulate_command(
     target = load_board(board)
     find_simulator(target)  # before anything is built
     with progress("building", None):
-        image = build_here(models or [], board, out, quantiser)
+        image = build_here(models or [], board, out, quantiser, no_slots)
     with Simulation(target, image.elf, pty=True) as simulation:
         if json:
             print_json({"board": board, "address": simulation.address, "pty": simulation.pty_path})
