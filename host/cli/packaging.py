@@ -1,4 +1,4 @@
-"""Commands on packages: package, key, store."""
+"""Commands on packages: key, package, store."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ BoardOf = Annotated[str | None, typer.Option("--board", help="Which, when packag
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("package")(takes_quantiser(package_command))
     keys = typer.Typer(no_args_is_help=True, help="Keys that sign packages: new, list, export.")
     keys.command("new")(key_new_command)
     keys.command("list")(key_list_command)
     keys.command("export")(key_export_command)
     app.add_typer(keys, name="key")
+    app.command("package")(takes_quantiser(package_command))
     store = typer.Typer(no_args_is_help=True, help="The store of packages: push, list, show, pull, gc.")
     store.command("push")(store_push_command)
     store.command("list")(store_list_command)
@@ -170,7 +170,7 @@ def store_push_command(
 ) -> None:
     """Add packages to the store. A version never changes: another package of the same version is refused.
 
-    Example: `intaglio store push kws-1.2.0-microbit.ipkg --store s3://models/edge`
+    Example: `intaglio store push kws.ipkg`
     """
     from dataclasses import asdict
 

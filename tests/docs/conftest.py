@@ -54,7 +54,8 @@ class Clone:
     @property
     def environment(self) -> Mapping[str, str]:
         path = f"{self.root / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        return os.environ | {"PATH": path, "PYTHONPATH": str(self.root / "build" / "import"), "COLUMNS": "100"}
+        mine = {"INTAGLIO_KEYS": str(self.root / "keys"), "INTAGLIO_STORE": str(self.root / "store")}
+        return os.environ | mine | {"PATH": path, "PYTHONPATH": str(self.root / "build" / "import"), "COLUMNS": "100"}
 
     def run(self, command: str, timeout: float = 280) -> subprocess.CompletedProcess[str]:
         """Run a shell command in the clone."""
