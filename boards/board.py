@@ -286,6 +286,10 @@ class Board(_Table):
         """The processor core."""
         return CORES[self.core_name]
 
+    def without_slots(self) -> Board:
+        """The same board, all of whose flash is the program's."""
+        return self.model_copy(update={"slots": None})
+
     @property
     def program_flash(self) -> Region:
         """The flash that the firmware itself may fill: up to the slots, where the board has any."""

@@ -1,6 +1,5 @@
 /* Flash that the agent programs: the pages of its journal, and the model slots. Executed and read in place.
- * One driver per flash controller stands behind it; where there is no such flash, HAL_SLOT_COUNT is 0 and
- * nothing of this is linked. */
+ * One driver per flash controller stands behind it; where a board has no slots, nothing of this is linked. */
 #ifndef INTAGLIO_FLASH_H
 #define INTAGLIO_FLASH_H
 

@@ -220,3 +220,56 @@ def data_of(change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
 def test_a_missing_key_is_named(key: str) -> None:
     with pytest.raises(BoardError, match=f"boards/x.toml: {key}: Field required"):
         module.parse_board("x", data_of(lambda data: data.pop(key)))
+
+
+WITH_SLOTS = [name for name in board_names() if load_board(name).slots is not None]
+
+
+@pytest.mark.parametrize("name", WITH_SLOTS)
+def test_slots_are_whole_pages_behind_the_program(name: str) -> None:
+    board = load_board(name)
+    slots = board.slots
+    assert slots is not None
+    assert (FIRMWARE / "hal" / f"flash_{slots.driver}.c").is_file()
+    flash, program = board.memory.flash, board.program_flash
+    assert program.origin == flash.origin
+    assert program.end == slots.origin
+    assert program.length >= 64 << 10
+    for region in (slots.journal, *slots.regions):
+        assert program.end <= region.origin
+        assert region.end <= flash.end
+        assert region.origin % slots.page == region.length % slots.page == 0
+    assert board.without_slots().program_flash == flash
+
+
+def _with_slots(**changes: Any) -> dict[str, Any]:
+    slots = {
+        "driver": "nrf_nvmc",
+        "page": 1024,
+        "journal": {"origin": 0x1_B000, "length": 0x1000},
+        "regions": [{"origin": 0x1_C000, "length": 0xC000}, {"origin": 0x2_8000, "length": 0xC000}],
+    }
+    return load_board("microbit").model_dump(by_alias=True, exclude={"name"}) | {"slots": slots | changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"page": 1000}, "page 1000 is not a power of two"),
+        ({"journal": {"origin": 0x1_B000, "length": 0x400}}, "journal is shorter than two pages"),
+        ({"journal": {"origin": 0x1_B200, "length": 0x800}}, "not whole pages of 1024 bytes"),
+        ({"journal": {"origin": 0x1_B800, "length": 0x1000}}, "overlaps 0x1c000"),
+        ({"journal": {"origin": 0, "length": 0x1000}}, "outside the flash, or at its beginning"),
+        ({"regions": [{"origin": 0x1_C000, "length": 0xC000}]}, "regions"),
+        (
+            {"regions": [{"origin": 0x1_C000, "length": 0xC000}, {"origin": 0x4_0000, "length": 0xC000}]},
+            "outside the flash",
+        ),
+        ({"driver": "nand"}, "driver"),
+    ],
+)
+def test_slots_that_cannot_be_are_one_line(changes: dict[str, Any], what: str) -> None:
+    with pytest.raises(BoardError, match=what) as caught:
+        module.parse_board("wrong", _with_slots(**changes))
+    assert "\n" not in str(caught.value)
+    assert module.parse_board("right", _with_slots()).slots is not None

@@ -174,3 +174,14 @@ def test_platformio_lists_every_board(tmp_path: Path) -> None:
         [sys.executable, "-c", script, boards], env=environment, capture_output=True, text=True, timeout=120, check=True
     )
     assert sorted(done.stdout.split()) == list(board_names())
+
+
+def test_no_slots_gives_the_program_what_the_slots_take(library, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    board = load_board("microbit")
+    large = [library(body="weights[x[0] & 3] + x[1]", table=board.program_flash.length)]
+    with pytest.raises(
+        DoesNotFitError, match=r"needs [\d,]+ bytes of flash more.*--no-slots to have the 151,552 bytes"
+    ):
+        build_firmware(large, board, tmp_path / "slots")
+    image = build_firmware(large, board.without_slots(), tmp_path / "out")
+    assert image.flash_bytes > board.program_flash.length
