@@ -19,6 +19,9 @@ from intaglio.quantizer.errors import BoardError
 
 BOARDS_DIR = Path(__file__).resolve().parent
 
+# A mark, a checksum, two lengths, the signature and the longest manifest: struct envelope of firmware/slots/slots.h.
+_ENVELOPE_BYTES = 16 + 64 + 1024
+
 Word = Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
 Irq = Annotated[int, Field(ge=0, le=479)]
 
@@ -182,6 +185,12 @@ class Slots(_Table):
             if region.end > following.origin:
                 raise ValueError(f"{region.origin:#x}, {region.length:#x} bytes: overlaps {following.origin:#x}")
         return self
+
+    @property
+    def envelope_bytes(self) -> int:
+        """Bytes at the end of each slot for the signed manifest of its model; whole pages where a slot has several."""
+        pages = -(-_ENVELOPE_BYTES // self.page) * self.page
+        return pages if pages < min(region.length for region in self.regions) else _ENVELOPE_BYTES
 
     @property
     def origin(self) -> int:

@@ -174,8 +174,14 @@ def _targets(function: _Function, starts: list[int]) -> Iterator[int]:
         target = _branch_target(code)
         if target is not None and (_is_call(code) or not function.start <= target < end):
             yield target
-    if function.code and not _ends_flow(function.code[-1]) and index < len(starts):
+    last = next((code for code in reversed(function.code) if not _is_padding(code)), None)
+    if last is not None and not _ends_flow(last) and index < len(starts):
         yield end
+
+
+def _is_padding(code: Instruction) -> bool:
+    """What fills up the words behind a function: NOP (MOV r8, r8 on Armv6-M) of the assembler, zeros of the linker."""
+    return code.second is None and code.first in (0xBF00, 0x46C0, 0)
 
 
 def _is_call(code: Instruction) -> bool:

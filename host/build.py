@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -17,14 +17,21 @@ from intaglio.boards.board import Board
 from intaglio.host.elfscan import FloatReport, is_float_symbol, scan_elf
 from intaglio.host.files import BUILD_PLAN, build_folder
 from intaglio.host.library import Library, open_library
+from intaglio.host.monocypher import monocypher_folder
 from intaglio.host.platformio import run_platformio
 from intaglio.host.protocol import CODEC_FLAGS, generate_codec
 from intaglio.host.toolchain import STRICT_WARNINGS, find_program
-from intaglio.quantizer.errors import DoesNotFitError, OutputError, ToolError
+from intaglio.quantizer.errors import BoardError, DoesNotFitError, OutputError, ToolError
+
+if TYPE_CHECKING:
+    from intaglio.host.keys import PublicKey
 
 _UNKNOWN_STACK_BYTES = 1024
+_SLOT_STACK_BYTES = 1024  # kept for the functions of models that are loaded at run time
 
 FIRMWARE = Path(__file__).resolve().parents[1] / "firmware"
+# What a board that has slots remembers over a reset even where the firmware loads no models.
+_JOURNAL_SOURCES = [FIRMWARE / "slots" / name for name in ("journal.c", "boot.c")]
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,12 @@ class FirmwareImage:
 
 
 def build_firmware(
-    libraries: Sequence[Path], board: Board, out: Path, *, program: Sequence[Path] = ()
+    libraries: Sequence[Path],
+    board: Board,
+    out: Path,
+    *,
+    program: Sequence[Path] = (),
+    trust: Sequence[PublicKey] = (),
 ) -> FirmwareImage:
     """Build firmware with PlatformIO.
 
@@ -54,16 +66,20 @@ def build_firmware(
         libraries: folders written by `intaglio compile`, for the board's core; none builds a bare agent.
         out: build folder; what is there of an earlier build is used again. Builds side by side want one each.
         program: sources with a `main` to build on the HAL instead of the agent's.
+        trust: keys whose packages the firmware loads into its slots; without any it loads none.
 
     Raises:
+        BoardError: `trust`, and the board has no slots.
         ToolError: a tool is missing, or the build failed.
         DoesNotFitError: the program is larger than the board's flash or RAM; says by how much.
         OutputError: the folder cannot be written, or holds files that are not ours.
     """
     opened = [open_library(folder) for folder in libraries]
     out = out.absolute()
+    if trust and board.slots is None:
+        raise BoardError(f"board {board.name}", "has no model slots, so it trusts no keys", "build without --trust")
     with build_folder(out):
-        plan = plan_firmware(opened, board, out, program)
+        plan = plan_firmware(opened, board, out, program, trust)
         try:
             (out / "boards").mkdir(exist_ok=True)
             manifest = board_manifest(board) | {"intaglio": {"plan": str(plan)}}
@@ -79,7 +95,13 @@ def build_firmware(
     return FirmwareImage(elf, made / "firmware.bin", made / "firmware.hex", flash, ram, scan_elf(elf, board.core))
 
 
-def plan_firmware(libraries: Sequence[Library], board: Board, out: Path, program: Sequence[Path] = ()) -> Path:
+def plan_firmware(
+    libraries: Sequence[Library],
+    board: Board,
+    out: Path,
+    program: Sequence[Path] = (),
+    trust: Sequence[PublicKey] = (),
+) -> Path:
     """Generate what a build needs beside the sources: the board's and the models' files, and `build.json`.
 
     Args:
@@ -87,6 +109,7 @@ def plan_firmware(libraries: Sequence[Library], board: Board, out: Path, program
         board: the board.
         out: folder to write to.
         program: sources with a `main` to build on the HAL instead of the agent's.
+        trust: keys whose packages the firmware loads.
 
     Returns:
         The path of `build.json`: every source with its flags, and how to link, for `boards/builder/main.py`.
@@ -101,7 +124,7 @@ def plan_firmware(libraries: Sequence[Library], board: Board, out: Path, program
     try:
         generated = out / "generated"
         generated.mkdir(parents=True, exist_ok=True)
-        plan = _plan(libraries, board, generated, program)
+        plan = _plan(libraries, board, generated, program, trust)
         _write(out / BUILD_PLAN, json.dumps(plan, indent=1))
     except OSError as error:
         raise _unwritable(out, error) from error
@@ -159,12 +182,19 @@ def render(name: str, **values: Any) -> str:
     return env.get_template(name).render(**values)
 
 
-def _plan(libraries: Sequence[Library], board: Board, generated: Path, program: Sequence[Path]) -> dict[str, Any]:
+def _plan(
+    libraries: Sequence[Library],
+    board: Board,
+    generated: Path,
+    program: Sequence[Path],
+    trust: Sequence[PublicKey],
+) -> dict[str, Any]:
     """Generate the board's and the models' files; list every source with its flags."""
     irqs = max(board.serial.irq, board.time.irq or 0, board.watchdog.irq or 0) + 1
     steps = [*board.clock.setup, *board.serial.setup, *board.watchdog.setup]
-    _write(generated / "board.h", render("board.h.j2", b=board, irqs=irqs, steps=steps))
-    stack = board.stack_bytes + max(map(_model_stack, libraries), default=0)
+    model_stack = max([_SLOT_STACK_BYTES if trust else 0, *map(_model_stack, libraries)])
+    _write(generated / "board.h", render("board.h.j2", b=board, irqs=irqs, steps=steps, model_stack=model_stack))
+    stack = board.stack_bytes + model_stack
     _write(generated / "board.ld", render("board.ld.j2", b=board, stack=stack))
     _write(generated / "models.h", render("models.h.j2", libraries=libraries))
     _write(generated / "models.c", render("models.c.j2", libraries=libraries))
@@ -182,8 +212,10 @@ def _plan(libraries: Sequence[Library], board: Board, generated: Path, program: 
     slots = []
     if board.slots is not None:
         drivers += [hal / "flash.c", hal / f"flash_{board.slots.driver}.c"]
-        application += sorted((FIRMWARE / "slots").glob("*.c"))
-        slots = [f"-DAGENT_SLOTS={len(board.slots.regions)}", f"-I{FIRMWARE / 'slots'}"]
+        application += sorted((FIRMWARE / "slots").glob("*.c")) if trust else _JOURNAL_SOURCES
+        slots = ["-DAGENT_JOURNAL", f"-I{FIRMWARE / 'slots'}"]
+        if trust:
+            slots.append(f"-DAGENT_SLOTS={len(board.slots.regions)}")
     if board.boot is not None:
         drivers.append(FIRMWARE / "boot" / board.boot.source)
     cc = find_program("arm-none-eabi-gcc")
@@ -209,6 +241,13 @@ def _plan(libraries: Sequence[Library], board: Board, generated: Path, program: 
             "sources": [str(generated / "models.c")],
         },
     ]
+    if trust:
+        monocypher = monocypher_folder()
+        _write(generated / "trust.h", render("trust.h.j2", keys=trust))
+        groups[0]["flags"] = [*own, "-isystem", str(monocypher)]
+        groups.append(
+            {"flags": [*core, "-Os", "-DBLAKE2_NO_UNROLLING", "-w"], "sources": [str(monocypher / "monocypher.c")]}
+        )
     groups += [
         {"flags": [*core, "-O2", *x.cflags, *STRICT_WARNINGS], "sources": [str(s.absolute()) for s in x.sources]}
         for x in libraries

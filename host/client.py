@@ -17,6 +17,7 @@ from intaglio.host.framing import CRC_BYTES, DELIMITER, encoded_bytes
 from intaglio.host.ring import CaptureRing
 from intaglio.host.schema import Message, MessageError, load_schema
 from intaglio.host.session import EventMessage, Session, SilentError
+from intaglio.host.slots import ModelSlots
 from intaglio.host.tensors import DTYPES, TensorMeta, split, to_array, to_bytes
 from intaglio.host.transport import Transport, open_transport
 from intaglio.quantizer.errors import UsageError
@@ -89,6 +90,7 @@ class Client:
     Attributes:
         hello: what the device says of itself.
         ring: its captured predictions.
+        slots: models that come and go at run time.
         events, listen, request: those of `session.Session`.
 
     Raises:
@@ -113,6 +115,7 @@ class Client:
         self._seconds: dict[int, float] = {}  # that the last prediction of each model took
         try:
             self.hello = self._greet()
+            self.slots = ModelSlots(self._session, self.hello, self._forget_models)
             self.ring = CaptureRing(self._session, self.hello, self.describe)
             self.set_time()
         except BaseException:
@@ -136,10 +139,14 @@ class Client:
     # -- models
 
     def models(self) -> tuple[Model, ...]:
-        """The models on the device with their tensors."""
+        """The models on the device with their tensors: those compiled in, then those in its slots."""
         if self._models is None:
-            self._models = tuple(self._describe(index) for index in range(self.hello.models))
+            loaded = [slot.model for slot in self.slots.list() if slot.model is not None]
+            self._models = tuple(self._describe(index) for index in [*range(self.hello.models), *sorted(loaded)])
         return self._models
+
+    def _forget_models(self) -> None:
+        self._models = None
 
     def describe(self, model: int | str) -> Model:
         """One model, by index or name.

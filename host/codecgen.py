@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from intaglio.host import protocol
-from intaglio.host.protocol import COMMANDS, EVENTS, Group, Op, Reason
+from intaglio.host.protocol import COMMANDS, EVENTS, SLOT_COMMANDS, Group, Op, Reason
 from intaglio.host.schema import CDDL, Field, load_schema
 from intaglio.quantizer.errors import ToolError
 
@@ -34,16 +34,21 @@ _PLAIN = {
 
 
 def map_names() -> list[str]:
-    """The maps that travel as commands and events, each once, in the order of the tables. The error response is not
-    among them: it has text keys, and one shape, which the agent keeps ready."""
-    return list(
-        dict.fromkeys(
-            [
-                *(name for row in COMMANDS for name in (row.request, *row.responses)),
-                *(event.body for event in EVENTS),
-            ]
-        )
-    )
+    """The maps that travel as commands and events, each once; last those that only devices with slots know. The error
+    response is not among them: it has text keys, and one shape, which the agent keeps ready."""
+    rows = [row for row in COMMANDS if row not in SLOT_COMMANDS]
+    names = [
+        *(name for row in rows for name in (row.request, *row.responses)),
+        *(event.body for event in EVENTS),
+        *(name for row in SLOT_COMMANDS for name in (row.request, *row.responses)),
+    ]
+    return list(dict.fromkeys(names))
+
+
+def slot_maps() -> list[str]:
+    """Those of `map_names` that only devices with slots know."""
+    common = {name for row in COMMANDS if row not in SLOT_COMMANDS for name in (row.request, *row.responses)}
+    return [name for name in map_names() if name not in common | {event.body for event in EVENTS}]
 
 
 def write_codec(out: Path) -> list[Path]:
@@ -91,7 +96,12 @@ def c_name(rule: str) -> str:
 
 def _maps() -> str:
     names = map_names()
-    members = "".join(f"    struct {c_name(name)} {c_name(name)};\n" for name in names if name != "nothing")
+    slots = slot_maps()
+    members = "".join(
+        f"    struct {c_name(name)} {c_name(name)};\n" for name in names if name not in ("nothing", *slots)
+    )
+    members += "#ifdef AGENT_SLOTS\n"
+    members += "".join(f"    struct {c_name(name)} {c_name(name)};\n" for name in slots) + "#endif\n"
     return _header(
         "CODEC_MAPS",
         '#include "codec_types.h"\n',
@@ -104,15 +114,24 @@ def _tables() -> str:
     schema = load_schema()
     rows: list[str] = []
     starts = [0]
+    slots = slot_maps()
     for name in map_names():
+        if name == slots[0]:
+            rows_common, starts_common = len(rows), len(starts)
         for field in schema.rules[name].fields:
             rows += _rows(c_name(name), field)
         starts.append(len(rows))
+
+    def table(type_: str, name: str, values: list[str], common: int) -> str:
+        body = "".join(f"    {value},\n" for value in values[:common])
+        more = "".join(f"    {value},\n" for value in values[common:])
+        return f"static const {type_} {name}[] = {{\n{body}#ifdef AGENT_SLOTS\n{more}#endif\n}};"
+
     return _header(
         "CODEC_TABLES",
-        "static const struct codec_field codec_fields[] = {\n" + "".join(f"    {row},\n" for row in rows) + "};",
+        table("struct codec_field", "codec_fields", rows, rows_common),
         "/* Where the fields of each map begin, and, last, where those of the last one end. */",
-        f"static const uint8_t codec_starts[] = {{{', '.join(map(str, starts))}}};",
+        table("uint8_t", "codec_starts", [str(start) for start in starts], starts_common),
     )
 
 

@@ -52,6 +52,18 @@ class Reason(IntEnum):
     OFFSET = 5
     MODEL_FAILED = 6
     OTHER_BOOT = 7
+    BUSY = 8
+    TAKEN = 9
+    FLASH = 10
+    NO_PACKAGE = 11
+    UNTRUSTED = 12
+    OTHER_BOARD = 13
+    OTHER_SLOT = 14
+    DAMAGED = 15
+    ARENA = 16
+    STACK = 17
+    ROLLBACK = 18
+    TOO_LARGE = 19
 
 
 REASONS = {
@@ -63,6 +75,18 @@ REASONS = {
     Reason.OFFSET: "not the offset that comes next, or more bytes than the tensors have",
     Reason.MODEL_FAILED: "invoke returned a negative status",
     Reason.OTHER_BOOT: "meant for another boot, or before the first hello of this one",
+    Reason.BUSY: "the inputs of a prediction are under way",
+    Reason.TAKEN: "the slot's model is loaded, or another model has that name",
+    Reason.FLASH: "the flash cannot be erased or programmed",
+    Reason.NO_PACKAGE: "the slot holds no whole package",
+    Reason.UNTRUSTED: "no key that the firmware trusts has signed the package",
+    Reason.OTHER_BOARD: "the package is for another board, core or version of Intaglio",
+    Reason.OTHER_SLOT: "the image is linked for another slot",
+    Reason.DAMAGED: "the image is not the one that was signed",
+    Reason.ARENA: "the model's arena does not fit into the RAM that is left",
+    Reason.STACK: "the model needs more stack than the firmware keeps",
+    Reason.ROLLBACK: "the package's security counter is lower than that of one loaded before",
+    Reason.TOO_LARGE: "the image or the manifest is larger than the slot takes",
 }
 
 
@@ -102,9 +126,17 @@ LIST = Command("list", Group.MODEL, 0, Op.READ, "list-request", ("list-response"
 DESCRIBE = Command("describe", Group.MODEL, 1, Op.READ, "describe-request", ("describe-response",))
 PREDICT = Command("predict", Group.MODEL, 2, Op.WRITE, "predict-request", ("predict-more", "predict-response"))
 OUTPUT = Command("output", Group.MODEL, 3, Op.READ, "output-request", ("output-response",))
+SLOT = Command("slot", Group.MODEL, 4, Op.READ, "slot-request", ("slot-response",))
+PUT_STATUS = Command("put", Group.MODEL, 5, Op.READ, "slot-request", ("put-status",))
+PUT = Command("put", Group.MODEL, 5, Op.WRITE, "put-request", ("put-response",))
+LOAD = Command("load", Group.MODEL, 6, Op.WRITE, "load-request", ("load-response",))
+UNLOAD = Command("unload", Group.MODEL, 7, Op.WRITE, "unload-request", ("nothing",))
 CAPTURE_STATUS = Command("capture status", Group.CAPTURE, 0, Op.READ, "nothing", ("capture-status",))
 CAPTURE_DATA = Command("capture data", Group.CAPTURE, 1, Op.READ, "capture-request", ("capture-response",))
 CAPTURE_ACK = Command("capture ack", Group.CAPTURE, 2, Op.WRITE, "ack-request", ("ack-response",))
+
+# Known to devices that have model slots.
+SLOT_COMMANDS = (SLOT, PUT_STATUS, PUT, LOAD, UNLOAD)
 
 COMMANDS = (
     HELLO,
@@ -118,6 +150,7 @@ COMMANDS = (
     DESCRIBE,
     PREDICT,
     OUTPUT,
+    *SLOT_COMMANDS,
     CAPTURE_STATUS,
     CAPTURE_DATA,
     CAPTURE_ACK,

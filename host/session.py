@@ -25,6 +25,23 @@ _EVENTS_KEPT = 1024
 _LONGEST_WAIT = 16  # time-outs between two repetitions of a request that the device takes long to answer
 
 
+_HINTS = {
+    Reason.UNSUPPORTED: "the firmware has no such command: build it with this version of intaglio",
+    Reason.BUSY: "wait for the prediction, or open the device again",
+    Reason.TAKEN: "unload that model, or take another slot",
+    Reason.FLASH: "reset the device and try again; its flash may be worn out",
+    Reason.NO_PACKAGE: "put the package again",
+    Reason.UNTRUSTED: "sign with a key that the firmware was built for (`intaglio build --trust KEY`)",
+    Reason.OTHER_BOARD: "package the model for this board with this version of intaglio",
+    Reason.OTHER_SLOT: "package the model again: its slots are not those of the firmware",
+    Reason.DAMAGED: "put the package again",
+    Reason.ARENA: "unload another model, or take a smaller one",
+    Reason.STACK: "take a model whose functions need less stack",
+    Reason.ROLLBACK: "package with a --counter that is not lower",
+    Reason.TOO_LARGE: "take a smaller model, or a board with larger slots",
+}
+
+
 class RefusedError(LinkError):
     """The device answered with an error.
 
@@ -36,7 +53,8 @@ class RefusedError(LinkError):
         known = code in Reason.__members__.values()
         self.reason = Reason(code) if known else Reason.UNKNOWN
         what = protocol.REASONS[self.reason] if known else f"reason {code}"
-        super().__init__(where, f"refuses {command}: {what}", "compare the arguments with `intaglio models`")
+        hint = _HINTS.get(self.reason, "compare the arguments with `intaglio models`")
+        super().__init__(where, f"refuses {command}: {what}", hint)
 
 
 class SilentError(LinkError):

@@ -99,9 +99,11 @@ def _link(library: Library, board: Board, slot: Region, objects: list[Path], wor
         over = _OVERFLOW.search(str(error))
         if over is None:
             raise
+        assert board.slots is not None
+        room = slot.length - board.slots.envelope_bytes
         raise DoesNotFitError(
             f"{library.name} for {board.name}",
-            f"needs {int(over[1]):,} bytes more than the {slot.length:,} of a slot",
+            f"needs {int(over[1]):,} bytes more than the {room:,} of a slot",
             "take a smaller model, a board with larger slots, or compile it in with `intaglio build`",
         ) from None
     found = scan_elf(elf, board.core)

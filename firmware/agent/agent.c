@@ -42,6 +42,13 @@ static const struct command commands[] = {
     MODEL(DESCRIBE, READ, DESCRIBE_REQUEST, DESCRIBE_RESPONSE, describe),
     MODEL(PREDICT, WRITE, PREDICT_REQUEST, PREDICT_MORE, predict),
     MODEL(OUTPUT, READ, OUTPUT_REQUEST, OUTPUT_RESPONSE, output),
+#ifdef AGENT_SLOTS
+    MODEL(SLOT, READ, SLOT_REQUEST, SLOT_RESPONSE, slot),
+    MODEL(PUT, READ, SLOT_REQUEST, PUT_STATUS, put_status),
+    MODEL(PUT, WRITE, PUT_REQUEST, PUT_RESPONSE, put),
+    MODEL(LOAD, WRITE, LOAD_REQUEST, LOAD_RESPONSE, load),
+    MODEL(UNLOAD, WRITE, UNLOAD_REQUEST, NOTHING, unload),
+#endif
     CAPTURE(CAPTURE_STATUS, READ, NOTHING, CAPTURE_STATUS, capture_status),
     CAPTURE(CAPTURE_DATA, READ, CAPTURE_REQUEST, CAPTURE_RESPONSE, capture_data),
     CAPTURE(CAPTURE_ACK, WRITE, ACK_REQUEST, ACK_RESPONSE, capture_ack),
@@ -200,6 +207,14 @@ void agent_init(struct agent *agent, const struct intaglio_model *const *models,
     for (size_t i = 0; i < count; i++) {
         models[i]->reset(arenas[i]);
     }
+#ifdef AGENT_JOURNAL
+    journal_open(&agent->journal);
+    boot_count(&agent->journal, &agent->boot_record);
+    config_restore(agent);
+#endif
+#ifdef AGENT_SLOTS
+    slots_start(&agent->slots, &agent->journal, (uint32_t)count);
+#endif
     send_boot(agent);
     agent->fault_waiting = hal_fault_take(&agent->fault);
     if (agent->fault_waiting) {

@@ -14,6 +14,12 @@
 #include "capture.h"
 #include "codec.h"
 #include "framing.h"
+#ifdef AGENT_JOURNAL
+#include "boot.h"
+#endif
+#ifdef AGENT_SLOTS
+#include "slots.h"
+#endif
 
 struct agent_counters {
     uint32_t bad;         /* frames whose COBS or CRC was wrong */
@@ -36,7 +42,7 @@ struct agent {
     void *const *arenas;
     size_t count;
 
-    uint64_t boot;  /* nonce of the first hello; valid when `greeted` */
+    uint64_t boot;  /* identifier of this boot; valid when `greeted` */
     uint64_t epoch; /* microseconds since 1970 at time 0 of the HAL; 0 until the host has set the time */
     uint64_t next_beat;
     uint32_t last_cycles;
@@ -55,6 +61,13 @@ struct agent {
     size_t response_length;
 
     struct frame_reader in;
+#ifdef AGENT_JOURNAL
+    struct journal journal;
+    struct boot_record boot_record;
+#endif
+#ifdef AGENT_SLOTS
+    struct slots slots;
+#endif
     uint8_t out[AGENT_FRAME_BYTES];
     struct capture_ring ring;
 };

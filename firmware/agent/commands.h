@@ -38,6 +38,20 @@ command_handler command_describe;
 command_handler command_predict;
 command_handler command_output;
 
+#ifdef AGENT_SLOTS
+/* slots/load.c */
+command_handler command_slot;
+command_handler command_put_status;
+command_handler command_put;
+command_handler command_load;
+command_handler command_unload;
+#endif
+
+#ifdef AGENT_JOURNAL
+/* Takes the configuration that the journal keeps. */
+void config_restore(struct agent *agent);
+#endif
+
 /* records.c */
 command_handler command_capture_status;
 command_handler command_capture_data;

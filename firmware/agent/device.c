@@ -26,7 +26,13 @@ enum wire_reason command_hello(struct agent *agent, const union codec_any *reque
     if (!agent->greeted) {
         agent->greeted = true;
         agent->boot = nonce;
+#ifdef AGENT_JOURNAL
+        agent->boot = boot_identifier(&agent->journal, &agent->boot_record, nonce);
+#endif
     }
+#ifdef AGENT_SLOTS
+    agent->transfer.received = 0; /* inputs that the session before has left keep no model from going */
+#endif
     to->nonce = nonce;
     to->wire = WIRE_VERSION;
     to->package = PACKAGE_VERSION;
@@ -103,8 +109,24 @@ enum wire_reason command_config_get(struct agent *agent, const union codec_any *
     return WIRE_OK;
 }
 
+#ifdef AGENT_JOURNAL
+void config_restore(struct agent *agent) {
+    const void *value;
+
+    if (journal_find(&agent->journal, JOURNAL_CONFIG, &value) == sizeof agent->config) {
+        memcpy(&agent->config, value, sizeof agent->config);
+    }
+}
+#endif
+
 enum wire_reason command_config_set(struct agent *agent, const union codec_any *request,
                                     struct answer *answer) {
+#ifdef AGENT_JOURNAL
+    if (memcmp(&agent->config, &request->config, sizeof agent->config) != 0 &&
+        !journal_write(&agent->journal, JOURNAL_CONFIG, &request->config, sizeof request->config)) {
+        return WIRE_FLASH;
+    }
+#endif
     agent->config = request->config;
     agent->until_sample = 0;
     agent->next_beat = hal_time_us();

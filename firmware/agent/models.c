@@ -5,7 +5,24 @@
 enum { RANK_MOST = 8 };
 
 static const struct intaglio_model *model_at(const struct agent *agent, uint32_t index) {
+#ifdef AGENT_SLOTS
+    if (index >= agent->count) {
+        const uint32_t slot = slots_find(&agent->slots, index);
+
+        return slot < AGENT_SLOTS ? agent->slots.loaded[slot].model : NULL;
+    }
+#endif
     return index < agent->count ? agent->models[index] : NULL;
+}
+
+/* Of a model that is there. */
+static void *arena_of(const struct agent *agent, uint32_t index) {
+#ifdef AGENT_SLOTS
+    if (index >= agent->count) {
+        return slots_arena(&agent->slots, slots_find(&agent->slots, index));
+    }
+#endif
+    return agent->arenas[index];
 }
 
 static uint32_t stream_bytes(const struct intaglio_tensor *tensors, uint8_t count) {
@@ -115,9 +132,9 @@ static bool sampled(struct agent *agent) {
 
 static enum wire_reason run(struct agent *agent, const struct predict_request *request,
                             struct answer *answer) {
-    const struct intaglio_model *model = agent->models[request->model];
+    const struct intaglio_model *model = model_at(agent, request->model);
     struct predict_response *to = &answer->as.predict_response;
-    void *arena = agent->arenas[request->model];
+    void *arena = arena_of(agent, request->model);
     const uint32_t output_bytes = stream_bytes(model->outputs, model->output_count);
     struct capture_header header = {
         .total = stream_bytes(model->inputs, model->input_count) + output_bytes,
@@ -178,7 +195,7 @@ enum wire_reason command_predict(struct agent *agent, const union codec_any *req
         chunk->data.len > total - transfer->received) {
         return WIRE_OFFSET;
     }
-    write_inputs(model, agent->arenas[chunk->model], chunk->off, chunk->data.value,
+    write_inputs(model, arena_of(agent, chunk->model), chunk->off, chunk->data.value,
                  (uint32_t)chunk->data.len);
     transfer->received += (uint32_t)chunk->data.len;
     if (transfer->received == total) {
@@ -201,6 +218,6 @@ enum wire_reason command_output(struct agent *agent, const union codec_any *requ
         return WIRE_OFFSET;
     }
     answer->as.output_response.off = offset;
-    answer->as.output_response.data = read_outputs(model, agent->arenas[index], offset);
+    answer->as.output_response.data = read_outputs(model, arena_of(agent, index), offset);
     return WIRE_OK;
 }

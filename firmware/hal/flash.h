@@ -16,7 +16,18 @@ struct hal_region {
 extern const struct hal_region hal_journal;
 extern const struct hal_region hal_slots[];
 extern const uint32_t hal_slot_count;
-extern const uint32_t hal_flash_page; /* bytes that are erased together, a power of two */
+extern const uint32_t hal_flash_page;     /* bytes that are erased together, a power of two */
+extern const uint32_t hal_envelope_bytes; /* at the end of each slot, for the manifest of what it holds */
+
+/* What loaded models have of the RAM: the stack that their functions may use, and a pool for their arenas,
+ * 8-byte aligned. */
+extern const uint32_t hal_model_stack;
+uint8_t *hal_pool(void);
+uint32_t hal_pool_bytes(void);
+
+/* Calls a function with another stack, which grows down from `top`, 8-byte aligned. Interrupts use it
+ * meanwhile. */
+void hal_call_on_stack(void (*function)(void *), void *argument, uint8_t *top);
 
 /* Sets the page at `address` to all ones. False when the controller reports an error, or when it is not so.
  */

@@ -25,6 +25,10 @@ BoardName = Annotated[
 NoSlots = Annotated[
     bool, typer.Option("--no-slots", help="Give the program all of the flash; no models at run time then.")
 ]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option("--trust", help="Key (name or path) whose packages the firmware loads; may be given several times."),
+]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Build folder; build/firmware/BOARD when not given.")]
 
 
@@ -36,7 +40,12 @@ def register(app: typer.Typer) -> None:
 
 
 def build_here(
-    models: list[Path], board: str, out: Path | None, quantiser: Quantiser, no_slots: bool = False
+    models: list[Path],
+    board: str,
+    out: Path | None,
+    quantiser: Quantiser,
+    no_slots: bool = False,
+    trust: list[str] | None = None,
 ) -> FirmwareImage:
     """Compile the models that are files, then build the firmware.
 
@@ -46,9 +55,11 @@ def build_here(
     from intaglio.boards.board import load_board
     from intaglio.host.build import build_firmware
     from intaglio.host.files import build_folder
+    from intaglio.host.keys import load_public_key
     from intaglio.host.sizing import compile_sized
 
     target = load_board(board)
+    keys = [load_public_key(name) for name in trust or []]
     folder = out or Path("build") / "firmware" / board
     libraries = []
     with build_folder(folder):
@@ -58,7 +69,7 @@ def build_here(
                 continue
             place = folder / "libraries" / model.stem
             libraries.append(compile_sized(model, target.core, place, None, quantiser.options(), board).folder)
-        return build_firmware(libraries, target.without_slots() if no_slots else target, folder)
+        return build_firmware(libraries, target.without_slots() if no_slots else target, folder, trust=keys)
 
 
 def build_command(
@@ -67,6 +78,7 @@ def build_command(
     models: Models = None,
     out: Out = None,
     no_slots: NoSlots = False,
+    trust: Trust = None,
     json: Json = False,
 ) -> None:
     """Build firmware with PlatformIO; prove that it holds no float instruction.
@@ -74,7 +86,7 @@ def build_command(
     Example: `intaglio build kws.tflite --board microbit`
     """
     with progress("building", None):
-        image = build_here(models or [], board, out, quantiser, no_slots)
+        image = build_here(models or [], board, out, quantiser, no_slots, trust)
     facts = {
         "board": board,
         "elf": str(image.elf),
@@ -101,6 +113,7 @@ def flash_command(
     models: Models = None,
     out: Out = None,
     no_slots: NoSlots = False,
+    trust: Trust = None,
     probe: Annotated[str | None, typer.Option("--probe", help="Serial number of the probe, when several.")] = None,
     json: Json = False,
 ) -> None:
@@ -114,7 +127,7 @@ def flash_command(
     target = load_board(board)
     ways_to_flash(target)  # before anything is built
     with progress("building", None) as bar:
-        image = build_here(models or [], board, out, quantiser, no_slots)
+        image = build_here(models or [], board, out, quantiser, no_slots, trust)
         bar.describe("flashing")
         how = flash(target, image, probe=probe)
     if json:
@@ -129,6 +142,7 @@ def simulate_command(
     models: Models = None,
     out: Out = None,
     no_slots: NoSlots = False,
+    trust: Trust = None,
     json: Json = False,
 ) -> None:
     """Build firmware, start it in the simulator and keep its serial line open until interrupted.
@@ -142,7 +156,7 @@ def simulate_command(
     target = load_board(board)
     find_simulator(target)  # before anything is built
     with progress("building", None):
-        image = build_here(models or [], board, out, quantiser, no_slots)
+        image = build_here(models or [], board, out, quantiser, no_slots, trust)
     with Simulation(target, image.elf, pty=True) as simulation:
         if json:
             print_json({"board": board, "address": simulation.address, "pty": simulation.pty_path})
