@@ -15,6 +15,7 @@
      +- LinkError                    the line to a device: busy, unplugged, garbage
      +- StoreError                   the capture store
      +- PackageError                 a package, a signing key or the artefact store
+     +- IdentityError                a fleet's registry, certificate authority or certificates
      +- UsageError                   the call itself is wrong (exit status 2)
 
 Every message is one line: where (file, node, byte), what is wrong, and, as `hint`, what to do.
@@ -98,6 +99,10 @@ class StoreError(IntaglioError):
 
 class PackageError(IntaglioError):
     """A package is damaged or not to be trusted, a signing key is unusable, or the artefact store refuses."""
+
+
+class IdentityError(IntaglioError):
+    """A name of a fleet is unknown or taken, or its authority, registry or a certificate is unusable."""
 
 
 class UsageError(IntaglioError):

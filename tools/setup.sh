@@ -2,7 +2,7 @@
 # Install what is missing: Debian packages (as root or through sudo) and the virtual environment named by $1.
 set -eu
 venv=$1
-packages="gcc g++ clang python3-venv gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm openocd"
+packages="gcc g++ clang python3-venv gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm openocd mosquitto"
 
 missing=
 for package in $packages; do

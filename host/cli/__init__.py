@@ -16,6 +16,8 @@ from intaglio.host.cli.build import register as register_build
 from intaglio.host.cli.captures import register as register_captures
 from intaglio.host.cli.compiling import register as register_compiling
 from intaglio.host.cli.device import register as register_device
+from intaglio.host.cli.fleets import register as register_fleets
+from intaglio.host.cli.identity import register as register_identity
 from intaglio.host.cli.machine import register as register_machine
 from intaglio.host.cli.packaging import register as register_packaging
 
@@ -65,6 +67,8 @@ for register in (
     register_device,
     register_captures,
     register_packaging,
+    register_identity,
+    register_fleets,
     register_machine,
 ):
     register(app)

@@ -54,7 +54,7 @@ class Clone:
     @property
     def environment(self) -> Mapping[str, str]:
         path = f"{self.root / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        mine = {"INTAGLIO_KEYS": str(self.root / "keys"), "INTAGLIO_STORE": str(self.root / "store")}
+        mine = {f"INTAGLIO_{name.upper()}": str(self.root / name) for name in ("keys", "store", "fleet")}
         return os.environ | mine | {"PATH": path, "PYTHONPATH": str(self.root / "build" / "import"), "COLUMNS": "100"}
 
     def run(self, command: str, timeout: float = 280) -> subprocess.CompletedProcess[str]:

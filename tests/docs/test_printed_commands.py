@@ -21,6 +21,18 @@ from .conftest import ROOT, Clone
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 # tests/hardware and the renode job of .github/workflows/ci.yml run the suite, .ci/run runs `make check`.
 ELSEWHERE = ("robot ", "renode ", "renode-test ", "make check")
+# The command reference is sorted by name. These make what the examples of others work on, in this order.
+FIRST = (
+    "key new",
+    "package",
+    "store push",
+    "ca init",
+    "ca issue",
+    "fleet create",
+    "device-type add",
+    "device register",
+    "device cert",
+)
 BOARD_ON_THE_DESK = "intaglio simulate digits.onnx --board microbit --data calibration.npz"
 
 
@@ -33,7 +45,12 @@ def printed(page: Path) -> list[str]:
             found += match[1].replace("\\\n", " ").splitlines()
         else:
             found += re.findall(r"`([^`]*)`", " ".join(match[2].split()))
-    return found
+    return sorted(found, key=rank) if page.name == "commands.md" else found
+
+
+def rank(command: str) -> int:
+    """The place of a command among FIRST; behind them all when it is none of them."""
+    return next((i for i, name in enumerate(FIRST) if f"{command} ".startswith(f"intaglio {name} ")), len(FIRST))
 
 
 @contextmanager
