@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from intaglio.host.bucket import first_line, open_bucket
 from intaglio.host.package import SUFFIX, Package, parse_package
 from intaglio.quantizer.errors import PackageError, UsageError
 
@@ -56,18 +57,18 @@ class ArtefactStore:
     """
 
     def __init__(self, place: str) -> None:
-        from obstore.store import LocalStore, from_url
+        from obstore.store import LocalStore
 
         self.place = place
         try:
             if "://" in place:
-                self._store: Any = from_url(place, client_options=_client(), retry_config=_RETRIES)
+                self._store: Any = open_bucket(place)
             else:
                 self._store = LocalStore(Path(place).absolute(), mkdir=True)
         except OSError as error:
             raise PackageError(place, f"cannot be opened ({error.strerror or error})", "name another store") from None
         except Exception as error:  # obstore raises its own and ValueError
-            raise UsageError(f"store {place}", _first_line(error), "give a folder or s3://BUCKET/PREFIX") from None
+            raise UsageError(f"store {place}", first_line(error), "give a folder or s3://BUCKET/PREFIX") from None
 
     def push(self, package: Package) -> Entry:
         """Add a package; pushing it again changes nothing.
@@ -216,19 +217,11 @@ class ArtefactStore:
         try:
             yield
         except (obstore.exceptions.PermissionDeniedError, obstore.exceptions.UnauthenticatedError) as error:
-            raise PackageError(self.place, f"refuses: {_first_line(error)}", "check the credentials") from None
+            raise PackageError(self.place, f"refuses: {first_line(error)}", "check the credentials") from None
         except (obstore.exceptions.BaseError, OSError) as error:
             raise PackageError(
-                self.place, f"does not answer: {_first_line(error)}", "check the network, AWS_ENDPOINT_URL, the disk"
+                self.place, f"does not answer: {first_line(error)}", "check the network, AWS_ENDPOINT_URL, the disk"
             ) from None
-
-
-_RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
-
-
-def _client() -> Any:
-    """How the client of a bucket behaves: plain HTTP is spoken only to an endpoint that was named so."""
-    return {"timeout": "30s", "allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")}
 
 
 def version_key(version: str) -> tuple[Any, ...]:
@@ -246,8 +239,3 @@ def _path(digest: str) -> str:
 
 def _index(entry: Entry) -> str:
     return f"index/{entry.name}/{entry.version}/{entry.board}"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:200]

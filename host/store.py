@@ -58,6 +58,7 @@ class Record:
         up_us: microseconds since the reset.
         cycles: of the prediction, by the core's cycle counter; 0 where it has none.
         inputs, outputs: the tensors' bytes, one tensor after the other.
+        fleet: where it came in through a broker; None in a store of one machine, which does not keep it.
     """
 
     device: str
@@ -72,6 +73,7 @@ class Record:
     output_tensors: tuple[TensorMeta, ...]
     inputs: bytes
     outputs: bytes
+    fleet: str | None = None
 
 
 class Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,19 +10,21 @@ import typer
 
 from intaglio.host.cli.device import Baud, Port, connected
 from intaglio.host.cli.options import Json
-from intaglio.host.cli.output import print_json, progress, table
+from intaglio.host.cli.output import print_csv, print_json, progress, table
 
 if TYPE_CHECKING:
     from intaglio.host.store import Store
 
 StoreFile = Annotated[Path, typer.Argument(help="The store's file.", show_default=False)]
+Source = Annotated[str, typer.Argument(help="Store, folder or s3://BUCKET/PREFIX.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("capture")(capture_command)
-    group = typer.Typer(no_args_is_help=True, help="Captured records in a store: list, export.")
+    group = typer.Typer(no_args_is_help=True, help="Captured records in a store: list, query, export.")
     group.command("list")(list_command)
+    group.command("query")(query_command)
     group.command("export")(export_command)
     app.add_typer(group, name="captures")
 
@@ -79,22 +82,61 @@ def list_command(store: StoreFile, json: Json = False) -> None:
 
 
 def export_command(
-    store: StoreFile,
-    out: Annotated[Path, typer.Argument(help="File to write: .jsonl or .parquet.")],
+    source: Source,
+    out: Annotated[Path, typer.Argument(help="File to write: .jsonl, .parquet, .npz, or .json for Label Studio.")],
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="jsonl, parquet, npz, edge-manager or label-studio; default: by the suffix."),
+    ] = None,
+    digest: Annotated[
+        str | None, typer.Option("--digest", help="Only records of the model whose digest begins so.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Write a store's records as JSON Lines or Parquet.
+    """Write records as JSON Lines, Parquet, NumPy arrays, or in the layouts of Edge Manager and Label Studio.
 
     Example: `intaglio captures export captures.db captures.jsonl`
     """
     from intaglio.host.export import export
 
-    with _open(store) as kept, progress("exporting", None):
-        count = export(kept.query(), out)
+    with progress("exporting", None), ExitStack() as stack:
+        if "://" in source or Path(source).is_dir():
+            from intaglio.host.ingest.query import Captures
+
+            records = stack.enter_context(Captures(source)).records(digest=digest)
+        else:
+            every = stack.enter_context(_open(Path(source))).query()
+            records = (record for record in every if record.digest.startswith(digest or ""))
+        count = export(records, out, form)
     if json:
         print_json({"records": count, "file": str(out)})
         return
     typer.echo(f"{count} records written to {out}")
+
+
+def query_command(
+    sql: Annotated[str, typer.Argument(help="A question to the views `captures` and `rejected`.", show_default=False)],
+    source: Annotated[str, typer.Option("--from", help="Store, folder or s3://BUCKET/PREFIX.", show_default=False)],
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+    json: Json = False,
+) -> None:
+    """Ask in SQL (DuckDB's) about captured records, each counted once; reads only.
+
+    Example: `intaglio captures query "SELECT model, count(*) FROM captures GROUP BY ALL" --from captures.db`
+    """
+    from intaglio.host.ingest.query import Captures
+    from intaglio.quantizer.errors import UsageError
+
+    if csv and json:
+        raise UsageError("--csv, --json", "one of the two is possible", "leave one out")
+    with Captures(source) as captures, progress("asking", None):
+        answer = captures.ask(sql)
+    if json:
+        print_json([dict(zip(answer.columns, row, strict=True)) for row in answer.rows])
+    elif csv:
+        print_csv(answer.columns, answer.rows)
+    else:
+        table(source, answer.columns, answer.rows)
 
 
 def _open(path: Path) -> Store:

@@ -19,6 +19,16 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, default=str))
 
 
+def print_csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows as CSV (RFC 4180); a list or struct is a field of JSON."""
+    import csv
+
+    writer = csv.writer(sys.stdout)
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([json.dumps(v, default=str) if isinstance(v, list | dict) else v for v in row])
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table; columns of numbers are set to the right, None shows as a dash."""
     from rich.console import Console
@@ -73,6 +83,10 @@ class _Bar:
     def advance(self, steps: int = 1) -> None:
         """Move on."""
         self._bar.advance(self._task, steps)
+
+    def of(self, total: int) -> None:
+        """Set the number of steps."""
+        self._bar.update(self._task, total=total)
 
     def describe(self, text: str) -> None:
         """Change the text."""

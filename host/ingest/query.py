@@ -1,0 +1,189 @@
+"""Questions to captured predictions in SQL: a folder or bucket that workers fill, or the store of one machine.
+
+DuckDB answers, on views over Parquet files, without access to files, network or extensions of its own: a question can
+read the captures and nothing else, and change nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from intaglio.host import parquet
+from intaglio.host.ingest.place import Place, open_place
+from intaglio.host.ingest.worker import rejected_schema
+from intaglio.host.store import Record, Store
+from intaglio.quantizer.errors import StoreError, UsageError
+
+_ATTEMPTS = 5
+_PLAIN = "fleet, device, boot, sequence, model, digest, make_timestamp(epoch_us(time)) AS time, up_us, cycles"
+_ONCE = "QUALIFY row_number() OVER (PARTITION BY device, boot, sequence ORDER BY time, digest, up_us, cycles) = 1"
+_VALUES = """list_transform({side}, lambda t: {{
+    'name': t.name, 'dtype': t.dtype, 'shape': t.shape, 'scale': t.scale, 'zero_point': t.zero_point,
+    'values': tensor_values(t.data, t.dtype)}}) AS {side}"""
+_VIEWS = (
+    f"CREATE VIEW once AS SELECT * FROM files {_ONCE}",
+    f"CREATE VIEW captures AS SELECT {_PLAIN}, {_VALUES.format(side='inputs')}, {_VALUES.format(side='outputs')} "
+    "FROM once",
+    "CREATE VIEW rejected AS SELECT make_timestamp(epoch_us(received)) AS received, topic, reason, properties, payload "
+    "FROM rejected_files",
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a question gave: the names of its columns, and its rows."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+class Captures:
+    """Captured predictions, each once by (device, boot, sequence); a context manager.
+
+    Args:
+        source: a folder or s3:// URL that `intaglio ingest` fills, or the file of a store.
+
+    Raises:
+        StoreError: it is neither, or cannot be read.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._place: Place | None = None
+        self._scratch = contextlib.ExitStack()
+        self._exported: tuple[str, ...] = ()
+        if "://" not in source and Path(source).is_file():
+            folder = Path(self._scratch.enter_context(tempfile.TemporaryDirectory(prefix="intaglio-")))
+            with Store(Path(source)) as store:
+                parquet.write(store.query(), folder / "store.parquet")
+            self._exported = (str(folder / "store.parquet"),)
+        elif "://" not in source and not Path(source).exists():
+            raise StoreError(source, "there is no such folder or file", "`intaglio ingest --to` makes one")
+        else:
+            self._place = open_place(source)
+
+    def __enter__(self) -> Captures:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scratch.close()
+
+    def ask(self, sql: str) -> Answer:
+        """The answer to a question; the views are `captures` and `rejected`.
+
+        Raises:
+            UsageError: the SQL is wrong, or wants more than to read the captures.
+            StoreError: a file cannot be read.
+        """
+        for attempt in range(_ATTEMPTS):
+            with self._connection() as connection, self._errors():
+                try:
+                    done = connection.execute(sql)
+                    return Answer(tuple(column[0] for column in done.description or ()), done.fetchall())
+                except Exception as error:
+                    # A file that was listed is gone: compacted meanwhile. What was in it is in another one.
+                    if attempt + 1 == _ATTEMPTS or not _vanished(error):
+                        raise
+        raise AssertionError("unreachable")
+
+    def records(self, *, digest: str | None = None) -> Iterator[Record]:
+        """The records in the order of their keys, each once.
+
+        Args:
+            digest: only those of the models whose digest begins so.
+
+        Raises:
+            StoreError: a file cannot be read.
+        """
+        sql = "SELECT * FROM once WHERE starts_with(digest, ?) ORDER BY device, boot, sequence"
+        with self._connection() as connection, self._errors():
+            for batch in connection.sql(sql, params=[digest or ""]).to_arrow_reader(1024):
+                yield from parquet.records(parquet.arrow().Table.from_batches([batch]).cast(parquet.schema()))
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Any]:
+        try:
+            import duckdb
+        except ImportError:
+            raise StoreError("SQL", "needs duckdb, which is not installed", "pip install 'intaglio[ingest]'") from None
+        from duckdb.func import PythonUDFType
+
+        connection = duckdb.connect(config={"enable_external_access": "false"})
+        try:
+            connection.execute("SET python_enable_replacements=false")
+            connection.execute("SET TimeZone='UTC'")
+            connection.execute("SET enable_progress_bar=false")
+            connection.create_function(
+                "tensor_values", _tensor_values, ["BLOB", "VARCHAR"], "BIGINT[]", type=PythonUDFType.ARROW
+            )
+            for name, dataset in self._datasets().items():
+                connection.register(name, dataset)
+            for view in _VIEWS:
+                connection.execute(view)
+            connection.execute("SET lock_configuration=true")
+            yield connection
+        finally:
+            connection.close()
+
+    def _datasets(self) -> dict[str, Any]:
+        """The files of records and of rejected messages, as DuckDB is given them."""
+        import pyarrow.dataset as ds
+        from pyarrow.fs import LocalFileSystem
+
+        found = {}
+        kinds = (("files", parquet.schema(), "fleet="), ("rejected_files", rejected_schema(), "rejected/"))
+        for name, schema, under in kinds:
+            if self._place is not None:
+                system, prefix = self._place.arrow()
+                paths = [prefix + path for path in self._place.parts(under)]
+            else:
+                system, paths = LocalFileSystem(), list(self._exported) if name == "files" else []
+            found[name] = (
+                ds.dataset(paths, schema=schema, format="parquet", filesystem=system) if paths else schema.empty_table()
+            )
+        return found
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        import duckdb
+
+        pa = parquet.arrow()
+        try:
+            yield
+        except duckdb.PermissionException:
+            raise UsageError("SQL", "reads or writes more than the captures", "ask the views captures, rejected") from (
+                None
+            )
+        except (duckdb.IOException, OSError, pa.ArrowException) as error:
+            raise StoreError(self._source, _line(error), "`intaglio ingest compact` names a damaged file") from None
+        except duckdb.Error as error:
+            if any(sign in str(error) for sign in ("Parquet", "ArrowInvalid", "OSError", "FileNotFoundError")):
+                raise StoreError(self._source, _line(error), "`intaglio ingest compact` names a damaged file") from None
+            raise UsageError("SQL", _line(error), "the views are captures and rejected; see docs/ingest.md") from None
+
+
+def _tensor_values(data: Any, dtype: Any) -> Any:
+    """Arrow function of DuckDB: the integers of tensors from their bytes."""
+    import numpy as np
+
+    pa = parquet.arrow()
+    values = []
+    for piece, kind in zip(data.to_pylist(), dtype.to_pylist(), strict=True):
+        sound = piece is not None and kind is not None
+        values.append(np.frombuffer(piece, np.dtype(kind).newbyteorder("<")).astype(np.int64) if sound else None)
+    return pa.array(values, type=pa.list_(pa.int64()))
+
+
+def _vanished(error: Exception) -> bool:
+    return isinstance(error, FileNotFoundError) or "No such file" in str(error) or "Path does not exist" in str(error)
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an error of DuckDB, without the drawing of where it is."""
+    text = str(error).split("\nLINE ")[0].split("\n\n")[0]
+    return " ".join(text.split())[:200]
