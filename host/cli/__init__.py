@@ -18,6 +18,7 @@ from intaglio.host.cli.compiling import register as register_compiling
 from intaglio.host.cli.device import register as register_device
 from intaglio.host.cli.fleets import register as register_fleets
 from intaglio.host.cli.identity import register as register_identity
+from intaglio.host.cli.ingest import register as register_ingest
 from intaglio.host.cli.machine import register as register_machine
 from intaglio.host.cli.packaging import register as register_packaging
 
@@ -69,6 +70,7 @@ for register in (
     register_packaging,
     register_identity,
     register_fleets,
+    register_ingest,
     register_machine,
 ):
     register(app)
