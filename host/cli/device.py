@@ -59,17 +59,23 @@ def devices_command(json: Json = False) -> None:
 
 
 def models_command(port: Port, baud: Baud = 115200, json: Json = False) -> None:
-    """List the models on a device.
+    """List the models on a device, and what its slots hold.
 
     Example: `intaglio models --port /dev/ttyACM0`
     """
+    from dataclasses import asdict
+
     with connected(port, baud) as client:
-        models = client.models()
+        models, slots = client.models(), client.slots.list()
     if json:
-        print_json([_model_facts(m) for m in models])
+        held = {slot.model: slot for slot in slots if slot.model is not None}
+        print_json([_model_facts(m) | {"slot": asdict(held[m.index]) if m.index in held else None} for m in models])
         return
     rows = [(m.index, m.name, m.layers, m.arena_bytes, m.state_bytes, m.digest[:16]) for m in models]
     table("models", ("index", "name", "layers", "arena bytes", "state bytes", "digest"), rows)
+    if slots:
+        held_rows = [(s.index, s.state, s.name, s.version, s.model, s.size, s.digest[:16]) for s in slots]
+        table("slots", ("slot", "state", "name", "version", "model", "room", "package"), held_rows)
 
 
 def describe_command(port: Port, model: ModelName = None, baud: Baud = 115200, json: Json = False) -> None:
