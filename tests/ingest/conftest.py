@@ -6,11 +6,12 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,11 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from intaglio.host import protocol
-from intaglio.host.ingest.models import describe
+from intaglio.host.ingest import worker as ingest
+from intaglio.host.ingest.broker import Delivery
+from intaglio.host.ingest.models import Models, describe
+from intaglio.host.ingest.place import open_place
+from intaglio.host.ingest.worker import Counts
 from intaglio.host.protocol import CAPTURE_DATA, Op
 from intaglio.host.schema import load_schema
 from intaglio.host.store import Record
@@ -163,8 +168,9 @@ class Worker:
 
     def wait_ready(self) -> None:
         assert self.process.stdout is not None
+        assert self.process.stderr is not None
         line = self.process.stdout.readline()
-        assert "go to" in line, (line, self.process.stderr.read() if self.process.stderr else "")
+        assert "go to" in line, (line, self.process.stderr.read())
 
     def kill(self) -> None:
         """What a power cut would do."""
@@ -181,7 +187,7 @@ class Worker:
 class Gateway:
     """Publishes records, and again those that no worker has acknowledged for `patience` seconds."""
 
-    def __init__(self, port: int, patience: float = 1.5) -> None:
+    def __init__(self, port: int, patience: float = 1.5, tls: ssl.SSLContext | None = None) -> None:
         self._patience = patience
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, str, int], tuple[Record, float]] = {}
@@ -193,12 +199,14 @@ class Gateway:
         self.client.on_connect = lambda client, *_: client.subscribe("intaglio/+/+/down/ack", qos=1)
         self.client.reconnect_delay_set(1, 1)
         self.client.max_inflight_messages_set(20)
-        self.client.connect("127.0.0.1", port, keepalive=10)
+        if tls is not None:
+            self.client.tls_set_context(tls)
+        self.client.connect("localhost" if tls else "127.0.0.1", port, keepalive=10)
         self.client.loop_start()
         self._thread = threading.Thread(target=self._repeat, daemon=True)
         self._thread.start()
 
-    def send(self, record: Record, send: Callable[[str, bytes, dict[str, str]], None] | None = None) -> None:
+    def send(self, record: Record) -> None:
         """Publish a record until it is acknowledged."""
         with self._lock:
             self._waiting[(record.device, record.boot, record.sequence)] = (record, time.monotonic())
@@ -259,3 +267,74 @@ def gateway(broker: Broker) -> Iterator[Gateway]:
         yield opened
     finally:
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server with the bucket `captures`."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    boto3.client(
+        "s3",
+        endpoint_url=address,
+        region_name="us-east-1",
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+    ).create_bucket(Bucket="captures")
+    yield address
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty prefix of a bucket; the environment leads to it."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://captures/{tmp_path.name}"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place of either kind."""
+    if request.param == "folder":
+        return str(tmp_path / "captures")
+    return str(request.getfixturevalue("bucket"))
+
+
+def delivery(record: Record, **more: Any) -> Delivery:
+    """A record's message as a worker takes it."""
+    return Delivery(topic_of(record), payload_of(record), properties_of(record, **more), 1, 1)
+
+
+class Nobody:
+    """Stands for the subscription of a worker that is handed its messages."""
+
+    def __init__(self) -> None:
+        self.done_: list[Delivery] = []
+        self.published: list[str] = []
+
+    def done(self, message: Delivery) -> None:
+        self.done_.append(message)
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        self.published.append(topic)
+
+
+def keep(where: str, *batches: list[Delivery], models: Models | None = None) -> Counts:
+    """Have a worker write batches of messages."""
+    worker = ingest.Worker(
+        open_place(where, create=True), models or Models(None), batch=100, period=1, warn=lambda text: None
+    )
+    for batch in batches:
+        worker.keep(batch, Nobody())  # type: ignore[arg-type]
+    return worker.counts
