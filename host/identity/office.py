@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 KINDS = ("gateway", "worker")
 """Who gets a certificate by name alone; devices are registered, the broker has its own command."""
 
-SUBSCRIPTION = "subscription"
-"""The file of a worker's folder that holds what it subscribes to."""
+GROUP = "group"
+"""The file of a worker's folder that holds the name of the workers' group."""
 
 EVERYTHING = "intaglio/+/+/up/#"
 """The topic filter of what comes from all devices."""
@@ -165,7 +165,7 @@ class Office:
                 (scratch / f"{kind}.pem").write_bytes(issued.certificate_pem())
                 (scratch / CERTIFICATE).write_bytes(root.certificate_pem())
                 if kind == "worker":
-                    (scratch / SUBSCRIPTION).write_text(f"{self.subscription()}\n", encoding="ascii")
+                    (scratch / GROUP).write_text(f"{self.group()}\n", encoding="ascii")
                 scratch.replace(out)
             except BaseException:
                 self.registry.drop_certificate(entry.serial)
@@ -176,8 +176,8 @@ class Office:
                 self._write_crl(root)
         return entry
 
-    def subscription(self) -> str:
-        """What ingest workers subscribe to. The name of their group is a secret that they share.
+    def group(self) -> str:
+        """The group in which ingest workers share what comes up: `$share/GROUP/intaglio/+/+/up/#`; their secret.
 
         Mosquitto lets every client join a shared subscription: what falls to one that may not read it is lost to the
         others. So the name cannot be guessed.
@@ -185,7 +185,7 @@ class Office:
         with self.registry.transaction():
             group = self.registry.setting("share group", "") or f"ingest-{secrets.token_hex(16)}"
             self.registry.set_setting("share group", group)
-        return f"$share/{group}/{EVERYTHING}"
+        return group
 
     def issue_broker(self, hosts: tuple[str, ...], key: ec.EllipticCurvePrivateKey | None) -> Issued:
         """Issue the broker's certificate, and note it; the caller writes it.

@@ -275,6 +275,11 @@ class Registry:
             return [Entry(*row) for row in self._all(f"{sql} {order}")]
         return [Entry(*row) for row in self._all(f"{sql} WHERE kind = ? AND name = ? {order}", kind, name)]
 
+    def holders(self, kind: str, at: int) -> set[str]:
+        """Names of the members that have a certificate which is neither revoked nor expired."""
+        sql = "SELECT DISTINCT name FROM certificates WHERE kind = ? AND revoked IS NULL AND until >= ?"
+        return {name for (name,) in self._all(sql, kind, at)}
+
     def certificate(self, serial: str) -> Entry | None:
         """The certificate of a serial number, or None."""
         sql = "SELECT serial, kind, name, made, until, revoked, reason FROM certificates WHERE serial = ?"

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from intaglio.host.cli import run
+from intaglio.host.cli import device, run
 from intaglio.host.identity.authority import fleet_folder
 from intaglio.host.identity.office import Office
 
@@ -111,6 +115,37 @@ def test_the_session_key_is_in_its_file_alone(home: Path, capsys: pytest.Capture
     for command in ("device show leaf-1 --json", "device list --json", "fleet show meadow --json"):
         assert run(command.split()) == 0
     assert key.hex() not in capsys.readouterr().out
+
+
+@dataclass
+class Hello:
+    board: str
+    device: str
+
+
+@pytest.mark.parametrize(
+    ("hello", "type_", "chip"),
+    [(Hello("microbit", CHIP), "leaf", CHIP), (Hello("netduinoplus2", "netduinoplus2"), "bench", "netduinoplus2")],
+)
+def test_the_id_comes_from_the_device_on_a_port(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, hello: Hello, type_: str, chip: str
+) -> None:
+    """Of a board whose chip has none, its name; and a device of another board is refused."""
+
+    @contextmanager
+    def connected(port: str, baud: int) -> Iterator[SimpleNamespace]:
+        assert port == "/dev/ttyACM0"
+        yield SimpleNamespace(hello=hello)
+
+    monkeypatch.setattr(device, "connected", connected)
+    for command in ("fleet create f", "device-type add leaf --board microbit"):
+        assert run(command.split()) == 0
+    assert run(["device-type", "add", "bench", "--board", "netduinoplus2"]) == 0
+    options = f"--type {type_} --fleet f --port /dev/ttyACM0".split()
+    assert printed(capsys, "device", "register", "it", *options)["chip"] == chip
+    options[1] = "bench" if type_ == "leaf" else "leaf"
+    line = refused(capsys, 1, "device", "register", "other", *options)
+    assert re.search(rf"/dev/ttyACM0: the device is a {hello.board}, not a \w+; choose another --type or --port", line)
 
 
 REFUSALS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 from datetime import timedelta
@@ -351,6 +352,38 @@ def test_the_broker_s_files_are_brought_up_to_date(office: Office, tmp_path: Pat
     assert "\nlistener 1884 127.0.0.1\n" in (folder / CONFIGURATION).read_text()
     assert (folder / BROKER_KEY).read_bytes() == kept[BROKER_KEY]
     assert [e.state(e.made) for e in office.registry.certificates("broker", "broker")] == ["valid", "valid"]
+
+
+def test_a_device_without_a_certificate_is_no_user_of_the_broker(office: Office, tmp_path: Path) -> None:
+    """Nor is one whose certificates are all revoked; its gateway may speak for it all the same."""
+    office.issue("gateway", "barn", tmp_path / "barn")
+    register(office, gateway="barn")
+
+    def users() -> list[str]:
+        write_broker(office, tmp_path / "broker", (), 8883, None)
+        lines = (tmp_path / "broker" / TOPICS).read_text().splitlines()
+        assert f"topic write intaglio/meadow/{CHIPS['leaf-1']}/up/#" in lines
+        return [line.removeprefix("user ") for line in lines if line.startswith("user ")]
+
+    assert users() == ["gateway:barn"]
+    office.issue("device", "leaf-1", tmp_path / "out")
+    assert users() == ["device:leaf-1", "gateway:barn"]
+    office.revoke_certificate(tmp_path / "out" / "device.pem", "superseded")
+    assert users() == ["gateway:barn"]
+
+
+def test_root_gives_the_files_to_the_owner_of_the_folder(
+    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them, those of an earlier time too."""
+    given: dict[Path, tuple[int, int]] = {}
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, user, group: given.update({path: (user, group)}))
+    for _ in range(2):
+        given.clear()
+        write_broker(office, tmp_path / "broker", (), 8883, None)
+        owner = (tmp_path / "broker").stat()
+        assert given == dict.fromkeys((tmp_path / "broker").iterdir(), (owner.st_uid, owner.st_gid))
 
 
 def test_a_broker_s_certificate_is_renewed_before_it_ends(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from .conftest import CHIPS, Client, Field, topic, wait_for
+from .conftest import CHIPS, LONGEST_WAIT, Client, Field, topic, wait_for
 
 
 def subscription(ground: Field) -> str:
-    return (ground.folder / "ingest-1" / "subscription").read_text().strip()
+    group = (ground.folder / "ingest-1" / "group").read_text().strip()
+    return f"$share/{group}/intaglio/+/+/up/#"
 
 
 def test_what_a_gateway_sends_reaches_a_worker_and_the_acknowledgement_comes_back(ground: Field) -> None:
@@ -129,6 +130,12 @@ def test_the_client_identifier_of_another_pushes_nobody_out(ground: Field) -> No
         assert barn.publish(topic("leaf-1", "up", "record"), b"real")
 
 
+def test_an_identity_has_one_connection(ground: Field) -> None:
+    with ground.client("barn") as first, ground.client("barn") as second:
+        assert first.gone.wait(LONGEST_WAIT)
+        assert second.publish(topic("leaf-1", "up", "record"), b"real")
+
+
 def test_the_group_of_the_workers_cannot_be_joined_by_guessing(ground: Field) -> None:
     """Mosquitto lets anybody share a subscription, and drops what falls to one who may not read it."""
     with (
@@ -149,7 +156,7 @@ def test_two_workers_share_what_comes(ground: Field) -> None:
     ground.issue("worker", "ingest-2")
     ground.write()
     ground.broker.reload()
-    assert (ground.folder / "ingest-2" / "subscription").read_text().strip() == subscription(ground)
+    assert (ground.folder / "ingest-2" / "group").read_bytes() == (ground.folder / "ingest-1" / "group").read_bytes()
     with (
         ground.client("barn") as barn,
         ground.client("ingest-1") as one,
