@@ -21,6 +21,7 @@ from intaglio.host.cli.identity import register as register_identity
 from intaglio.host.cli.ingest import register as register_ingest
 from intaglio.host.cli.machine import register as register_machine
 from intaglio.host.cli.packaging import register as register_packaging
+from intaglio.host.cli.replay import register as register_replay
 from intaglio.host.cli.slots import register as register_slots
 
 app = typer.Typer(
@@ -70,6 +71,7 @@ for register in (
     register_slots,
     register_captures,
     register_packaging,
+    register_replay,
     register_identity,
     register_fleets,
     register_ingest,
