@@ -57,7 +57,7 @@ def package_command(
 
     The same model, options, key and compiler give the same bytes.
 
-    Example: `intaglio package digits.onnx --board microbit --version 1.2.0 --key release --data calibration.npz`
+    Example: `intaglio package kws.tflite --board microbit --version 1.2.0 --key release`
     """
     from intaglio.boards.board import load_board
     from intaglio.host.files import write_file
@@ -170,7 +170,7 @@ def store_push_command(
 ) -> None:
     """Add packages to the store. A version never changes: another package of the same version is refused.
 
-    Example: `intaglio store push digits-1.2.0-microbit.ipkg`
+    Example: `intaglio store push kws-1.2.0-microbit.ipkg`
     """
     from dataclasses import asdict
 
@@ -209,7 +209,7 @@ def store_list_command(place: Place = None, json: Json = False) -> None:
 def store_show_command(wanted: Wanted, board: BoardOf = None, place: Place = None, json: Json = False) -> None:
     """Show what a package holds, and which key of this user signed it.
 
-    Example: `intaglio store show digits@1.2.0`
+    Example: `intaglio store show kws@1.2.0`
     """
     store = open_store(place)
     package = store.pull(store.find(wanted, board).digest)
@@ -236,7 +236,7 @@ def store_pull_command(
 ) -> None:
     """Fetch a package; its digest is checked on the way.
 
-    Example: `intaglio store pull digits@1.2.0 -o digits.ipkg`
+    Example: `intaglio store pull kws@1.2.0 -o kws.ipkg`
     """
     from intaglio.host.files import write_file
 

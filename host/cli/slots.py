@@ -36,7 +36,7 @@ def load_command(
 
     A model of the same name leaves when the new one is there. What was cut off goes on where it stopped.
 
-    Example: `intaglio load digits-1.2.0-microbit.ipkg --port /dev/ttyACM0`
+    Example: `intaglio load kws-1.2.0-microbit.ipkg --port /dev/ttyACM0`
     """
     with connected(port, baud) as client:
         package = _find(wanted, place, client.hello.board)
