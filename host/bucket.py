@@ -6,6 +6,8 @@ import os
 from datetime import timedelta
 from typing import Any
 
+RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+
 
 def open_bucket(url: str) -> Any:
     """An obstore client of a URL such as `s3://bucket/prefix`.
@@ -19,8 +21,7 @@ def open_bucket(url: str) -> Any:
     from obstore.store import from_url
 
     options: Any = {"timeout": "30s", "allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")}
-    retries: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
-    return from_url(url, client_options=options, retry_config=retries)
+    return from_url(url, client_options=options, retry_config=RETRIES)
 
 
 def first_line(error: BaseException) -> str:

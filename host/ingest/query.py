@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,11 @@ from intaglio.host.ingest.worker import rejected_schema
 from intaglio.host.store import Record, Store
 from intaglio.quantizer.errors import StoreError, UsageError
 
-_ATTEMPTS = 5
+_ATTEMPTS = 30
+_PAUSE = 0.05
+"""Seconds more between each two attempts."""
+
+_STREAM = "reading the stream registered as"  # how DuckDB begins to say what Arrow could not read
 _PLAIN = "fleet, device, boot, sequence, model, digest, make_timestamp(epoch_us(time)) AS time, up_us, cycles"
 _ONCE = "QUALIFY row_number() OVER (PARTITION BY device, boot, sequence ORDER BY time, digest, up_us, cycles) = 1"
 _VALUES = """list_transform({side}, lambda t: {{
@@ -81,14 +86,15 @@ class Captures:
             StoreError: a file cannot be read.
         """
         for attempt in range(_ATTEMPTS):
-            with self._connection() as connection, self._errors():
-                try:
+            try:
+                with self._connection() as connection:
                     done = connection.execute(sql)
                     return Answer(tuple(column[0] for column in done.description or ()), done.fetchall())
-                except Exception as error:
-                    # A file that was listed is gone: compacted meanwhile. What was in it is in another one.
-                    if attempt + 1 == _ATTEMPTS or not _vanished(error):
-                        raise
+            except Exception as error:
+                # A file that was listed is gone: compacted meanwhile. What was in it is in another one.
+                if attempt + 1 == _ATTEMPTS or not _vanished(error):
+                    raise self._error(error) from None
+            time.sleep(_PAUSE * attempt)
         raise AssertionError("unreachable")
 
     def records(self, *, digest: str | None = None) -> Iterator[Record]:
@@ -101,9 +107,12 @@ class Captures:
             StoreError: a file cannot be read.
         """
         sql = "SELECT * FROM once WHERE starts_with(digest, ?) ORDER BY device, boot, sequence"
-        with self._connection() as connection, self._errors():
-            for batch in connection.sql(sql, params=[digest or ""]).to_arrow_reader(1024):
-                yield from parquet.records(parquet.arrow().Table.from_batches([batch]).cast(parquet.schema()))
+        try:
+            with self._connection() as connection:
+                for batch in connection.sql(sql, params=[digest or ""]).to_arrow_reader(1024):
+                    yield from parquet.records(parquet.arrow().Table.from_batches([batch]).cast(parquet.schema()))
+        except Exception as error:
+            raise self._error(error) from None
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -148,23 +157,21 @@ class Captures:
             )
         return found
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _error(self, error: Exception) -> Exception:
+        """What to raise for it: one line, where it is the question's fault or the files'."""
         import duckdb
 
         pa = parquet.arrow()
-        try:
-            yield
-        except duckdb.PermissionException:
-            raise UsageError("SQL", "reads or writes more than the captures", "ask the views captures, rejected") from (
-                None
-            )
-        except (duckdb.IOException, OSError, pa.ArrowException) as error:
-            raise StoreError(self._source, _line(error), "`intaglio ingest compact` names a damaged file") from None
-        except duckdb.Error as error:
-            if any(sign in str(error) for sign in ("Parquet", "ArrowInvalid", "OSError", "FileNotFoundError")):
-                raise StoreError(self._source, _line(error), "`intaglio ingest compact` names a damaged file") from None
-            raise UsageError("SQL", _line(error), "the views are captures and rejected; see docs/ingest.md") from None
+        if isinstance(error, duckdb.PermissionException):
+            return UsageError("SQL", "reads or writes more than the captures", "ask the views captures, rejected")
+        if not isinstance(error, duckdb.Error | OSError | pa.ArrowException):
+            return error
+        if _vanished(error):
+            return StoreError(self._source, "was compacted while it was read", "ask again")
+        if not isinstance(error, duckdb.Error) or isinstance(error, duckdb.IOException) or _STREAM in str(error):
+            hint = "`intaglio ingest compact` names a damaged file"
+            return StoreError(self._source, f"cannot be read ({_line(error)})", hint)
+        return UsageError("SQL", _line(error), "the views are captures and rejected; see docs/ingest.md")
 
 
 def _tensor_values(data: Any, dtype: Any) -> Any:
