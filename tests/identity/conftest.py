@@ -124,7 +124,9 @@ class Client:
 
     def __post_init__(self) -> None:
         self._answers: Queue[Any] = Queue()
-        self._mqtt = mqtt.Client(CallbackAPIVersion.VERSION2, self.identifier, protocol=mqtt.MQTTv5)
+        self._mqtt = mqtt.Client(
+            CallbackAPIVersion.VERSION2, self.identifier, protocol=mqtt.MQTTv5, reconnect_on_failure=False
+        )
         self._mqtt.on_message = lambda client, data, message: self.received.put((message.topic, message.payload))
         self._mqtt.on_connect = lambda client, data, flags, code, properties: self._answers.put(code)
         self._mqtt.on_publish = lambda client, data, number, code, properties: self._answers.put(code)
