@@ -48,6 +48,7 @@ def compact(place: Place, models: Models, advance: Callable[[], None] = lambda: 
         StoreError: a file is damaged, or the place cannot be read or written; nothing is lost.
     """
     done = Compacted()
+    place.sweep()
     for _, paths in groupby(place.parts(), key=lambda path: path.rpartition("/")[0]):
         _partition(place, models, list(paths), done)
         advance()

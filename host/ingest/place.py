@@ -13,6 +13,8 @@ import contextlib
 import errno
 import json
 import os
+import secrets
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +27,10 @@ from intaglio.quantizer.errors import StoreError, UsageError
 
 MARKER = "_captures.json"
 _MARK = {"format": "intaglio captures", "version": 1}
+_SCRATCH = ".part-"
+_ABANDONED = 3600.0
+"""Seconds after which a file that was being written is no longer: its writer was killed."""
+
 _AWAY = "check the network, AWS_ENDPOINT_URL and the credentials"
 
 
@@ -73,6 +79,9 @@ class Place(ABC):
     def arrow(self) -> tuple[Any, str]:
         """A pyarrow filesystem, and what to put before a path in it."""
 
+    def sweep(self) -> None:
+        """Remove what writers that were killed have left half-written."""
+
     def parts(self, under: str = "fleet=") -> list[str]:
         """The files of records, or with `rejected/` of rejected messages, sorted."""
         return sorted(name for name in self.names() if name.startswith(under) and _is_part(name))
@@ -105,7 +114,8 @@ class Folder(Place):
 
     def put(self, path: str, data: bytes) -> None:
         target = self._root / path
-        scratch = target.with_name(f".{target.name}.{os.getpid()}")
+        # Not the process's number: another machine that has the folder mounted may have the same.
+        scratch = target.with_name(f"{_SCRATCH}{secrets.token_hex(8)}")
         with self._errors():
             new = [folder for folder in target.parents if not folder.exists()]
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -140,6 +150,13 @@ class Folder(Place):
             for folder, _, files in os.walk(self._root):
                 for name in files:
                     yield (Path(folder) / name).relative_to(self._root).as_posix()
+
+    def sweep(self) -> None:
+        with self._errors():
+            for scratch in self._root.rglob(f"{_SCRATCH}*"):
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - scratch.stat().st_mtime > _ABANDONED:
+                        scratch.unlink()
 
     def arrow(self) -> tuple[Any, str]:
         from pyarrow.fs import LocalFileSystem

@@ -293,3 +293,15 @@ def _raw(where: str) -> Place:
     from intaglio.host.ingest.place import Bucket
 
     return Bucket(where) if "://" in where else Folder(where)
+
+
+def test_what_a_killed_writer_left_half_written_goes_with_compaction(tmp_path: Path) -> None:
+    keep(str(tmp_path), [delivery(make_record(1))])
+    (part,) = tmp_path.rglob("part-*")
+    old, young = part.with_name(".part-0123"), part.with_name(".part-4567")
+    old.write_bytes(b"half")
+    young.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    assert read(str(tmp_path)) == [make_record(1)]
+    compact(open_place(str(tmp_path)), Models(None))
+    assert young.exists() and not old.exists()

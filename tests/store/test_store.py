@@ -175,7 +175,7 @@ def test_parquet(store: Store, tmp_path: Path) -> None:
 
 def test_exports_are_whole_or_not_there(store: Store, tmp_path: Path) -> None:
     store.add([make(n) for n in range(50)])
-    with pytest.raises(UsageError, match=r"end it in \.jsonl or \.parquet"):
+    with pytest.raises(UsageError, match=r"end it in one of \.jsonl, \.parquet, "):
         export(store.query(), tmp_path / "out.csv")
     with pytest.raises(StoreError, match="cannot be written: no such file"):
         export(store.query(), tmp_path / "nowhere" / "out.jsonl")
