@@ -1,5 +1,5 @@
-/* Flash that loses power: it erases to ones, programs a word once, and stops in the middle of the operation that it is
- * told to stop at, which leaves any mixture of what was there and what was coming. */
+/* Flash that loses power: it erases to ones, programs a word once, and stops in the middle of the operation
+ * that it is told to stop at, which leaves any mixture of what was there and what was coming. */
 #ifndef FAKE_FLASH_H
 #define FAKE_FLASH_H
 

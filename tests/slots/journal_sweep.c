@@ -1,5 +1,5 @@
-/* Cuts the power at every operation of a journal's life: afterwards each value is the one before or the one after the
- * write that was under way, and the journal goes on. */
+/* Cuts the power at every operation of a journal's life: afterwards each value is the one before or the one
+ * after the write that was under way, and the journal goes on. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
