@@ -12,6 +12,7 @@ from intaglio.host.cli.identity import (
     Name,
     Out,
     Replace,
+    Request,
     Why,
     checked_reason,
     date,
@@ -323,7 +324,14 @@ def device_key_command(
         write_key(out, key)
 
 
-def device_cert_command(name: Name, out: Out, days: Days = None, replace: Replace = False, json: Json = False) -> None:
+def device_cert_command(
+    name: Name,
+    out: Out,
+    days: Days = None,
+    replace: Replace = False,
+    csr: Request = None,
+    json: Json = False,
+) -> None:
     """Issue a certificate with a new key to a device that connects by itself; again, to renew it.
 
     Earlier certificates stay valid, for the change-over, unless --replace is given.
@@ -331,7 +339,7 @@ def device_cert_command(name: Name, out: Out, days: Days = None, replace: Replac
     Example: `intaglio device cert leaf-1 -o leaf-1`
     """
     with office() as desk:
-        show_issued(desk.issue("device", name, out, days, replace), out, json)
+        show_issued(desk.issue("device", name, out, days, replace, csr), out, json)
 
 
 def device_revoke_command(name: Name, reason: Why = "unspecified", json: Json = False) -> None:

@@ -20,6 +20,10 @@ Name = Annotated[str, typer.Argument(help="Its name.", show_default=False)]
 Out = Annotated[Path, typer.Option("-o", "--out", help="New or empty folder for key, certificate and root.")]
 Days = Annotated[int | None, typer.Option("--days", help="How long the certificate lasts.", show_default=False)]
 Replace = Annotated[bool, typer.Option("--replace", help="Revoke the earlier certificates of the same one.")]
+Request = Annotated[
+    Path | None,
+    typer.Option("--csr", help="Signing request (PEM) of an EC P-256 key that stays where it is.", show_default=False),
+]
 Why = Annotated[
     str, typer.Option("--reason", help="unspecified, key_compromise, superseded or cessation_of_operation.")
 ]
@@ -71,6 +75,7 @@ def ca_issue_command(
     out: Out,
     days: Days = None,
     replace: Replace = False,
+    csr: Request = None,
     json: Json = False,
 ) -> None:
     """Issue a certificate with a new key to a gateway or an ingest worker; again, to renew it.
@@ -80,7 +85,7 @@ def ca_issue_command(
     Example: `intaglio ca issue gateway barn -o barn`
     """
     with office() as desk:
-        show_issued(desk.issue(kind, name, out, days, replace), out, json)
+        show_issued(desk.issue(kind, name, out, days, replace, csr), out, json)
 
 
 def show_issued(entry: Entry, out: Path, json: bool) -> None:

@@ -107,6 +107,29 @@ def read_certificate(path: Path) -> x509.Certificate:
         raise IdentityError(str(path), "is not a certificate in PEM", "name a .pem file") from None
 
 
+def read_request(path: Path) -> ec.EllipticCurvePublicKey:
+    """The public key of a certificate signing request (PKCS #10, RFC 2986); what else it asks for is not looked at.
+
+    Raises:
+        IdentityError: it cannot be read, is not one, does not prove that its author has the private key, or the key is
+            not EC P-256.
+    """
+    try:
+        request = x509.load_pem_x509_csr(path.read_bytes())
+        proven, key = request.is_signature_valid, request.public_key()
+    except OSError as error:
+        raise IdentityError(str(path), f"cannot be read ({error.strerror})", "check the path") from None
+    except Exception:  # the library raises many kinds
+        raise IdentityError(str(path), "is not a signing request in PEM", "make one: openssl req -new") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise IdentityError(
+            str(path), "is not for an EC P-256 key", "make one: openssl ecparam -name prime256v1 -genkey"
+        )
+    if not proven:
+        raise IdentityError(str(path), "is not signed by its own key", "make it anew: openssl req -new")
+    return key
+
+
 def check_issuer(root: Issued, certificate: x509.Certificate, where: str) -> None:
     """Whether the root signed a certificate.
 

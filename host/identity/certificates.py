@@ -64,7 +64,7 @@ def _address(host: str) -> x509.GeneralName:
 
 @dataclass(frozen=True)
 class Issued:
-    """A certificate, and its private key when that was made with it."""
+    """A certificate and its private key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -111,26 +111,36 @@ def make_root(name: str, life: timedelta, at: datetime) -> Issued:
 def make_certificate(
     root: Issued, subject: Subject, life: timedelta, at: datetime, key: ec.EllipticCurvePrivateKey | None = None
 ) -> Issued:
-    """An end-entity certificate: serverAuth for a broker, clientAuth for everybody else.
+    """An end-entity certificate with a key; arguments as for `certify`.
 
     Args:
-        life: from `at` on; cut off where the root ends.
         key: of an earlier certificate, to go on with; a new one is made when None.
     """
     key = key or ec.generate_private_key(ec.SECP256R1())
+    return Issued(certify(root, subject, life, at, key.public_key()), key)
+
+
+def certify(
+    root: Issued, subject: Subject, life: timedelta, at: datetime, public: ec.EllipticCurvePublicKey
+) -> x509.Certificate:
+    """An end-entity certificate for a public key: serverAuth for a broker, clientAuth for everybody else.
+
+    Args:
+        life: from `at` on; cut off where the root ends.
+    """
     usage = ExtendedKeyUsageOID.SERVER_AUTH if subject.kind == "broker" else ExtendedKeyUsageOID.CLIENT_AUTH
     signer = root.certificate
     until = min(at + life, signer.not_valid_after_utc)
     builder = (
-        _builder(subject.distinguished(), signer.subject, key.public_key(), at - SKEW, until)
+        _builder(subject.distinguished(), signer.subject, public, at - SKEW, until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         .add_extension(x509.SubjectAlternativeName(subject.alternatives()), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(_authority(signer), critical=False)
     )
-    return Issued(builder.sign(root.key, hashes.SHA256()), key)
+    return builder.sign(root.key, hashes.SHA256())
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from intaglio.host.files import whole_file
 from intaglio.host.identity.authority import (
@@ -30,6 +30,7 @@ from intaglio.host.identity.authority import (
     load_authority,
     occupied,
     read_certificate,
+    read_request,
     write_key,
     writing,
 )
@@ -37,6 +38,7 @@ from intaglio.host.identity.certificates import (
     Issued,
     Reason,
     Subject,
+    certify,
     common_name,
     make_certificate,
     make_crl,
@@ -46,9 +48,6 @@ from intaglio.host.identity.certificates import (
 from intaglio.host.identity.names import check_chip_id, check_name
 from intaglio.host.identity.registry import SESSION_KEY_BYTES, Device, DeviceType, Entry, Registry
 from intaglio.quantizer.errors import IdentityError, UsageError
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric import ec
 
 KINDS = ("gateway", "worker")
 """Who gets a certificate by name alone; devices are registered, the broker has its own command."""
@@ -136,33 +135,44 @@ class Office:
             self.registry.move_device(name, *place)
             return self.registry.device(name)
 
-    def issue(self, kind: str, name: str, out: Path, days: int | None = None, replace: bool = False) -> Entry:
-        """Issue a client certificate with a new key: the folder `out` appears whole, with key, certificate and root.
+    def issue(
+        self,
+        kind: str,
+        name: str,
+        out: Path,
+        days: int | None = None,
+        replace: bool = False,
+        request: Path | None = None,
+    ) -> Entry:
+        """Issue a client certificate: the folder `out` appears whole, with key, certificate and root.
 
         Args:
             kind: device, or one of KINDS; these come to be with their first certificate.
             days: life; LIVES when None.
             replace: revoke the member's earlier certificates as superseded. Without it they stay valid, so that a
                 client can change over in its own time.
+            request: signing request of a key that is made and stays elsewhere; None to make the key here.
 
         Raises:
             UsageError: no such kind, or not a name.
-            IdentityError: unknown or revoked member, no authority, or `out` holds something.
+            IdentityError: unknown or revoked member, no authority, no fit request, or `out` holds something.
         """
         if kind not in (*KINDS, "device"):
             raise UsageError(f"kind {kind!r}", "gets no certificate by this command", f"try {' or '.join(KINDS)}")
         root = load_authority(self.folder)
+        public, key = _key_pair(request)
         with _whole_folder(out) as scratch:
             with self.registry.transaction():
                 chip = self.registry.device(name).chip if kind == "device" else None
                 if kind != "device" and name not in self.registry.members(kind):
                     self.registry.add_member(kind, check_name(kind, name), _seconds())
                 self.registry.check_member(kind, name)
-                issued = make_certificate(root, Subject(kind, name, chip), _life(kind, days), now())
-                entry = self._note(kind, name, issued)
+                made = certify(root, Subject(kind, name, chip), _life(kind, days), now(), public)
+                entry = self._note(kind, name, made)
             try:
-                write_key(scratch / f"{kind}.key.pem", issued.key_pem())
-                (scratch / f"{kind}.pem").write_bytes(issued.certificate_pem())
+                if key:
+                    write_key(scratch / f"{kind}.key.pem", Issued(made, key).key_pem())
+                (scratch / f"{kind}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
                 (scratch / CERTIFICATE).write_bytes(root.certificate_pem())
                 if kind == "worker":
                     (scratch / GROUP).write_text(f"{self.group()}\n", encoding="ascii")
@@ -200,7 +210,7 @@ class Office:
                 self.registry.add_member("broker", "broker", _seconds())
             subject = Subject("broker", "broker", hosts=hosts)
             issued = make_certificate(root, subject, LIVES["broker"], now(), key)
-            self._note("broker", "broker", issued)
+            self._note("broker", "broker", issued.certificate)
         return issued
 
     def revoke(self, kind: str, name: str, reason: Reason) -> int:
@@ -260,9 +270,9 @@ class Office:
         if gateway is not None:
             self.registry.check_member("gateway", gateway)
 
-    def _note(self, kind: str, name: str, issued: Issued) -> Entry:
-        until = int(issued.certificate.not_valid_after_utc.timestamp())
-        entry = Entry(issued.serial, kind, name, _seconds(), until, None, None)
+    def _note(self, kind: str, name: str, certificate: x509.Certificate) -> Entry:
+        until = int(certificate.not_valid_after_utc.timestamp())
+        entry = Entry(serial_of(certificate), kind, name, _seconds(), until, None, None)
         self.registry.add_certificate(entry)
         return entry
 
@@ -294,6 +304,14 @@ def _chip(board: str, given: str | None) -> str:
         hint = f"the unique id of board {board} has {2 * unique.length}"
         raise UsageError(f"--id {given}", f"has {len(chip)} hexadecimal digits", hint)
     return chip
+
+
+def _key_pair(request: Path | None) -> tuple[ec.EllipticCurvePublicKey, ec.EllipticCurvePrivateKey | None]:
+    """The public key of a request; of a new key, together with it, when there is no request."""
+    if request is not None:
+        return read_request(request), None
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.public_key(), key
 
 
 def _life(kind: str, days: int | None) -> timedelta:

@@ -167,6 +167,8 @@ REFUSALS = [
     (2, "device revoke leaf-1 --reason spite", r"--reason spite: is not a reason; try unspecified, key_compromise"),
     (1, "ca issue gateway barn -o barn", r"barn: holds something already; choose another place"),
     (2, "ca issue king arthur -o x", r"kind 'king': gets no certificate by this command; try gateway or worker"),
+    (1, "ca issue gateway barn -o x --csr barn/ca.pem", r"barn/ca.pem: is not a signing request in PEM"),
+    (1, "device cert leaf-1 -o x --csr nowhere.csr", r"nowhere.csr: cannot be read"),
     (1, "ca revoke gateway:bran", r"gateway 'bran': .*did you mean barn\?"),
     (1, "ca revoke nowhere.pem", r"nowhere.pem: cannot be read"),
     (1, "ca check fleet/registry.db", r"is not a certificate in PEM"),

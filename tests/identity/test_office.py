@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from intaglio.host.identity import authority
@@ -222,6 +222,54 @@ def test_a_revoked_device_stays_revoked(office: Office, tmp_path: Path) -> None:
         register(office, "other", chip=CHIPS["leaf-1"])
     assert not (tmp_path / "again").exists()
     assert office.check(tmp_path / "out" / "device.pem").state(0) == "revoked"
+
+
+def openssl(*arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], capture_output=True, timeout=60, check=True)
+
+
+def request(folder: Path, *curve: str) -> Path:
+    """A key and a signing request for it, in which somebody else's name stands."""
+    openssl("genpkey", *curve, "-out", str(folder / "own.key"))
+    openssl(
+        "req", "-new", "-key", str(folder / "own.key"), "-subj", "/CN=gateway:mill", "-out", str(folder / "own.csr")
+    )
+    return folder / "own.csr"
+
+
+P256 = ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+
+
+def test_a_request_brings_a_public_key_and_nothing_else(office: Office, tmp_path: Path) -> None:
+    office.issue("gateway", "barn", tmp_path / "out", request=request(tmp_path, *P256))
+    made = read(tmp_path / "out" / "gateway.pem")
+    assert made.subject.rfc4514_string() == "CN=gateway:barn"
+    own = load_pem_private_key((tmp_path / "own.key").read_bytes(), None)
+    assert made.public_key() == own.public_key()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ca.pem", "gateway.pem"]
+
+
+def test_requests_that_are_refused(office: Office, tmp_path: Path) -> None:
+    good = request(tmp_path, *P256)
+    raw = bytearray(x509.load_pem_x509_csr(good.read_bytes()).public_bytes(Encoding.DER))
+    at = raw.index(b"gateway:mill")
+    raw[at : at + 12] = b"gateway:barn"
+    forged = tmp_path / "forged.csr"
+    forged.write_bytes(x509.load_der_x509_csr(bytes(raw)).public_bytes(Encoding.PEM))
+    (tmp_path / "rubbish.csr").write_text("rubbish")
+    other = tmp_path / "other"
+    other.mkdir()
+    for file, pattern in (
+        (forged, "is not signed by its own key"),
+        (tmp_path / "rubbish.csr", "is not a signing request in PEM"),
+        (tmp_path / "nowhere.csr", "cannot be read"),
+        (request(other, "-algorithm", "ED25519"), "is not for an EC P-256 key"),
+        (request(other, "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"), "is not for an EC P-256 key"),
+    ):
+        with pytest.raises(IdentityError, match=pattern):
+            office.issue("gateway", "barn", tmp_path / "out", request=file)
+    assert office.registry.certificates() == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_certificate_is_revoked_by_its_file(office: Office, tmp_path: Path) -> None:
