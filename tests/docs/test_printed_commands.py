@@ -1,7 +1,7 @@
 """The commands that the documents print run as printed, page by page in the order of the page, in a clone.
 
 What stands for something outside of the page is put in its place: the port of a board on the desk, the port that a
-simulation chose. Flashing ends where it finds no probe.
+simulation chose, a broker. Flashing ends where it finds no probe.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +75,33 @@ def simulation(clone: Clone, command: str) -> Iterator[str]:
     assert process.returncode == 0
 
 
+@contextmanager
+def ingest(clone: Clone, command: str) -> Iterator[None]:
+    """A running `intaglio ingest` with a broker of its own on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    broker = subprocess.Popen(["mosquitto", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 30
+        while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
+            assert time.monotonic() < end and broker.poll() is None, "mosquitto does not start"
+            time.sleep(0.05)
+        told = command.replace("localhost:1883", f"localhost:{port}").split()
+        worker = subprocess.Popen(told, cwd=clone.root, env=clone.environment, stdout=subprocess.PIPE, text=True)
+        assert worker.stdout is not None
+        try:
+            assert "go to captures" in worker.stdout.readline()
+            yield
+        finally:
+            worker.send_signal(signal.SIGINT)
+            worker.communicate(timeout=60)
+        assert worker.returncode == 0
+    finally:
+        broker.terminate()
+        broker.wait()
+
+
 @pytest.mark.parametrize("page", [page.name for page in PAGES if printed(page)])
 def test_commands_of_a_page_run_as_printed(page: str, clone: Clone) -> None:
     commands = [command for command in printed(ROOT / "docs" / page) if not command.startswith(ELSEWHERE)]
@@ -100,6 +129,9 @@ def run_all(clone: Clone, commands: list[str]) -> None:
                 for following in commands[i + 1 :]:
                     if (told := re.sub(r"socket://127\.0\.0\.1:(PORT|40001)", port, following)) != following:
                         check(clone, told)
+        elif command.startswith("intaglio ingest --broker"):
+            with ingest(clone, command):
+                pass
         else:
             check(clone, command)
 
