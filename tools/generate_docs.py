@@ -84,7 +84,9 @@ def _walk(command: Any, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], An
     children = getattr(command, "commands", None)
     if children is None:
         return [(path, command)]
-    return [found for name, child in sorted(children.items()) for found in _walk(child, (*path, name))]
+    below = [found for name, child in sorted(children.items()) for found in _walk(child, (*path, name))]
+    # A group that does something without a command of its own; the root does not, it has options.
+    return [(path, command), *below] if command.invoke_without_command and len(path) > 1 else below
 
 
 PAGES = {"operators.md": operators, "commands.md": commands, "protocol.md": protocol_page.page}

@@ -18,7 +18,7 @@ Packages = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Captured records from a broker into Parquet files of a folder or bucket.")
+    group = typer.Typer()
     group.callback(invoke_without_command=True)(ingest_command)
     group.command("compact")(compact_command)
     app.add_typer(group, name="ingest")
@@ -58,7 +58,7 @@ def ingest_command(
 
     from intaglio.host.ingest.broker import Subscription, parse_address
     from intaglio.host.ingest.models import Models
-    from intaglio.host.ingest.place import open_place
+    from intaglio.host.ingest.place import new_place
     from intaglio.host.ingest.worker import Worker
     from intaglio.host.parquet import arrow
     from intaglio.quantizer.errors import UsageError
@@ -69,13 +69,16 @@ def ingest_command(
         raise UsageError(f"--group {group!r}", "is not the name of a group", "use letters, digits and dashes")
     address = parse_address(broker, ca, cert, key)
     arrow()
-    place = open_place(to, create=True)
+    place = new_place(to)
+    there = place.check()
     worker = Worker(place, Models(_store(models)), batch=batch, period=period, warn=_warn)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     # Twice a batch: the next one arrives while this one is written.
     with Subscription(address, group, 2 * batch).open() as subscription:
+        if not there:
+            place.mark()
         if not json:
             typer.echo(f"records of {address} go to {place.where}; Ctrl-C ends it")
         worker.run(subscription, stop)

@@ -6,6 +6,7 @@ import json
 import struct
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,7 @@ def describe(model: str, inputs: tuple[TensorMeta, ...], outputs: tuple[TensorMe
     )
 
 
+@lru_cache(maxsize=256)  # a fleet has few models, and each of its messages may bring the same
 def parse_description(text: str) -> Described:
     """What `describe` wrote, or anything else that came over the wire.
 

@@ -79,29 +79,40 @@ class Place(ABC):
     def arrow(self) -> tuple[Any, str]:
         """A pyarrow filesystem, and what to put before a path in it."""
 
+    @abstractmethod
     def sweep(self) -> None:
-        """Remove what writers that were killed have left half-written."""
+        """Remove what writers that were killed have left half-written.
+
+        Raises:
+            StoreError: no access.
+        """
 
     def parts(self, under: str = "fleet=") -> list[str]:
         """The files of records, or with `rejected/` of rejected messages, sorted."""
         return sorted(name for name in self.names() if name.startswith(under) and _is_part(name))
 
-    def check(self, *, create: bool) -> None:
-        """Make sure that the place is one of captures; make it one where it is new.
+    def check(self) -> bool:
+        """Whether it is a place of captures; if not, nothing is there.
 
         Raises:
-            StoreError: there is none, or it holds something else.
+            StoreError: it holds something else.
         """
         found = self.get(MARKER)
         if found is not None:
             if _version(found) != _MARK["version"]:
                 raise StoreError(f"{self.where}: {MARKER}", "is of another version", "use the Intaglio that wrote it")
-            return
+            return True
         other = next((name for name in self.names() if not name.rpartition("/")[2].startswith(".")), None)
         if other is not None:
             raise StoreError(self.where, f"holds other files ({other})", "name a new or empty folder or prefix")
-        if not create:
-            raise StoreError(self.where, "there are no captures", "`intaglio ingest --to` writes them")
+        return False
+
+    def mark(self) -> None:
+        """Make it a place of captures.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
         self.put(MARKER, json.dumps(_MARK).encode())
 
 
@@ -215,6 +226,9 @@ class Bucket(Place):
                 for item in chunk:
                     yield str(item["path"])
 
+    def sweep(self) -> None:
+        """Nothing: a bucket shows an object when all of it is there."""
+
     def arrow(self) -> tuple[Any, str]:
         from pyarrow.fs import S3FileSystem
 
@@ -238,18 +252,29 @@ class Bucket(Place):
             raise StoreError(self.where, f"does not answer: {first_line(error)}", _AWAY) from None
 
 
-def open_place(where: str, *, create: bool = False) -> Place:
-    """The place of a folder or s3:// URL, checked.
+def open_place(where: str) -> Place:
+    """The place of a folder or s3:// URL.
 
     Raises:
-        StoreError: it holds something else, or cannot be reached; without `create`: it is not there.
+        StoreError: it holds something else, cannot be reached, or is not there.
+    """
+    place = new_place(where)
+    if not place.check():
+        raise StoreError(where, "there are no captures", "`intaglio ingest --to` writes them")
+    return place
+
+
+def new_place(where: str) -> Place:
+    """A folder or s3:// URL that may become a place: `check` and `mark` it.
+
+    Raises:
         UsageError: a URL of another kind.
     """
-    if "://" in where and not where.startswith("s3://"):
+    if where.startswith("s3://"):
+        return Bucket(where)
+    if "://" in where:
         raise UsageError(where, "is no place for captures", "give a folder or s3://BUCKET/PREFIX")
-    place: Place = Bucket(where) if where.startswith("s3://") else Folder(where)
-    place.check(create=create)
-    return place
+    return Folder(where)
 
 
 def partition(record: Record) -> str:

@@ -75,16 +75,15 @@ def simulation(clone: Clone, command: str) -> Iterator[str]:
     assert process.returncode == 0
 
 
-@contextmanager
-def ingest(clone: Clone, command: str) -> Iterator[None]:
-    """A running `intaglio ingest` with a broker of its own on a free port."""
+def ingest(clone: Clone, command: str) -> None:
+    """Run `intaglio ingest` with a broker of its own on a free port, until it is ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     broker = subprocess.Popen(["mosquitto", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 30
-        while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
+        while not listens(port):
             assert time.monotonic() < end and broker.poll() is None, "mosquitto does not start"
             time.sleep(0.05)
         told = command.replace("localhost:1883", f"localhost:{port}").split()
@@ -92,7 +91,6 @@ def ingest(clone: Clone, command: str) -> Iterator[None]:
         assert worker.stdout is not None
         try:
             assert "go to captures" in worker.stdout.readline()
-            yield
         finally:
             worker.send_signal(signal.SIGINT)
             worker.communicate(timeout=60)
@@ -100,6 +98,12 @@ def ingest(clone: Clone, command: str) -> Iterator[None]:
     finally:
         broker.terminate()
         broker.wait()
+
+
+def listens(port: int) -> bool:
+    """Whether a server of this machine has that port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize("page", [page.name for page in PAGES if printed(page)])
@@ -130,8 +134,7 @@ def run_all(clone: Clone, commands: list[str]) -> None:
                     if (told := re.sub(r"socket://127\.0\.0\.1:(PORT|40001)", port, following)) != following:
                         check(clone, told)
         elif command.startswith("intaglio ingest --broker"):
-            with ingest(clone, command):
-                pass
+            ingest(clone, command)
         else:
             check(clone, command)
 

@@ -26,7 +26,7 @@ from intaglio.host import protocol
 from intaglio.host.ingest import worker as ingest
 from intaglio.host.ingest.broker import Delivery
 from intaglio.host.ingest.models import Models, describe
-from intaglio.host.ingest.place import open_place
+from intaglio.host.ingest.place import Place, new_place
 from intaglio.host.ingest.worker import Counts
 from intaglio.host.protocol import CAPTURE_DATA, Op
 from intaglio.host.schema import load_schema
@@ -330,11 +330,17 @@ class Nobody:
         self.published.append(topic)
 
 
+def made(where: str) -> Place:
+    """A place that is there."""
+    place = new_place(where)
+    if not place.check():
+        place.mark()
+    return place
+
+
 def keep(where: str, *batches: list[Delivery], models: Models | None = None) -> Counts:
     """Have a worker write batches of messages."""
-    worker = ingest.Worker(
-        open_place(where, create=True), models or Models(None), batch=100, period=1, warn=lambda text: None
-    )
+    worker = ingest.Worker(made(where), models or Models(None), batch=100, period=1, warn=lambda text: None)
     for batch in batches:
         worker.keep(batch, Nobody())  # type: ignore[arg-type]
     return worker.counts

@@ -14,13 +14,13 @@ import pytest
 from intaglio.host.ingest.compact import compact
 from intaglio.host.ingest.message import RejectedError
 from intaglio.host.ingest.models import Described, Models
-from intaglio.host.ingest.place import Folder, Place, open_place
+from intaglio.host.ingest.place import new_place, open_place
 from intaglio.host.ingest.query import Captures
 from intaglio.host.ingest.worker import Worker
 from intaglio.host.store import Record
 from intaglio.quantizer.errors import StoreError, UsageError
 
-from .conftest import DIGEST, INPUTS, NOON, OUTPUTS, Nobody, delivery, keep, make_record
+from .conftest import DIGEST, INPUTS, NOON, OUTPUTS, Nobody, delivery, keep, made, make_record
 
 HOUR = 3_600_000_000
 
@@ -75,7 +75,7 @@ class Cut(BaseException):
 
 def test_compaction_cut_off_at_any_step_loses_nothing(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     records = [make_record(n, time_us=NOON + n % 2 * HOUR) for n in range(12)]
-    kinds = type(open_place(where, create=True))
+    kinds = type(made(where))
     put, delete = kinds.put, kinds.delete
     keep(where, *([delivery(record) for record in records[n : n + 3]] for n in range(0, 12, 2)))
     steps = 0
@@ -168,11 +168,11 @@ def test_a_damaged_file_is_named(where: str) -> None:
 
 
 def test_a_place_with_other_files_is_left_alone(where: str) -> None:
-    _raw(where).put("letters/mine.txt", b"mine")
-    for create in (True, False):
+    new_place(where).put("letters/mine.txt", b"mine")
+    for opening in (open_place, made):
         with pytest.raises(StoreError, match=r"holds other files \(letters/mine.txt\)"):
-            open_place(where, create=create)
-    assert list(_raw(where).names()) == ["letters/mine.txt"]
+            opening(where)
+    assert list(new_place(where).names()) == ["letters/mine.txt"]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_place_with_other_files_is_left_alone(where: str) -> None:
 def test_a_marker_of_another_version_is_refused(tmp_path: Path, marker: bytes) -> None:
     (tmp_path / "_captures.json").write_bytes(marker)
     with pytest.raises(StoreError, match="is of another version"):
-        open_place(str(tmp_path), create=True)
+        made(str(tmp_path))
 
 
 def test_nothing_captured_is_said(where: str) -> None:
@@ -194,7 +194,7 @@ def test_nothing_captured_is_said(where: str) -> None:
 
 
 def test_a_full_disk_leaves_nothing_and_acknowledges_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = open_place(str(tmp_path / "captures"), create=True)
+    place = made(str(tmp_path / "captures"))
     said: list[str] = []
     worker = Worker(place, Models(None), batch=9, period=1, warn=said.append)
     subscription = Nobody()
@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_nothing_and_acknowledges_nothing(tmp_path: Path, mon
 
 
 def test_a_disk_that_recovers_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = open_place(str(tmp_path / "captures"), create=True)
+    place = made(str(tmp_path / "captures"))
     worker = Worker(place, Models(None), batch=9, period=1, warn=lambda text: None)
     subscription = Nobody()
     fsync = os.fsync
@@ -233,7 +233,7 @@ def test_a_disk_that_recovers_is_waited_for(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_file_is_durable_before_it_is_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """File, then name, then folders, then PUBACK, then the gateway."""
-    place = open_place(str(tmp_path / "captures"), create=True)
+    place = made(str(tmp_path / "captures"))
     order: list[str] = []
     fsync = os.fsync
 
@@ -259,12 +259,12 @@ def test_s3_that_is_away_is_said(bucket: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("intaglio.host.bucket.RETRIES", {"max_retries": 0})
     with pytest.raises(StoreError, match=r"does not answer: .*; check the network, AWS_ENDPOINT_URL"):
-        open_place(bucket, create=True)
+        made(bucket)
 
 
 def test_a_bucket_that_is_not_there_is_said(bucket: str) -> None:
     with pytest.raises(StoreError, match=r"nobucket/x: .*(no such bucket|does not answer)"):
-        open_place("s3://nobucket/x", create=True)
+        made("s3://nobucket/x")
 
 
 @pytest.mark.parametrize("url", ["ftp://x/y", "gs://x", "http://x"])
@@ -276,7 +276,7 @@ def test_other_urls_are_no_places(url: str) -> None:
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "x").touch()
     with pytest.raises(StoreError, match="not a directory"):
-        open_place(str(tmp_path / "x"), create=True)
+        made(str(tmp_path / "x"))
 
 
 def test_the_bytes_of_another_model_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,12 +287,6 @@ def test_the_bytes_of_another_model_are_rejected(tmp_path: Path, monkeypatch: py
 
         message = delivery(make_record(1))
         Models("x").record(parse_message(message.topic, message.payload, message.properties))
-
-
-def _raw(where: str) -> Place:
-    from intaglio.host.ingest.place import Bucket
-
-    return Bucket(where) if "://" in where else Folder(where)
 
 
 def test_what_a_killed_writer_left_half_written_goes_with_compaction(tmp_path: Path) -> None:
