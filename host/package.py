@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from intaglio.boards.board import load_board
-from intaglio.host.keys import PublicKey, SigningKey
-from intaglio.host.library import open_library
-from intaglio.host.protocol import ABI_VERSION, PACKAGE_VERSION
+from intaglio.host.keys import PublicKey
+from intaglio.host.protocol import PACKAGE_VERSION
 from intaglio.host.schema import MessageError, Schema, load_schema
-from intaglio.host.slotlink import compiler_version, link_slots
-from intaglio.quantizer.errors import PackageError, UsageError
+from intaglio.quantizer.errors import PackageError
 
 CDDL = Path(__file__).with_name("package.cddl")
 SUFFIX = ".ipkg"
 SIGNED_PREFIX = b"intaglio package 1\0"
 _LARGEST = 64 << 20
-# Semantic Versioning 2.0.0, section 2 and items 9 and 10.
-_NUMBER = r"(?:0|[1-9]\d*)"
-_TAG = rf"(?:{_NUMBER}|\d*[A-Za-z-][0-9A-Za-z-]*)"
-_SEMANTIC = re.compile(
-    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_TAG}(?:\.{_TAG})*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?\Z"
-)
 
 
 @dataclass(frozen=True)
@@ -104,84 +94,6 @@ class Package:
         )
 
 
-def make_package(
-    library: Path,
-    made: Mapping[str, Any],
-    board: str,
-    version: str,
-    key: SigningKey,
-    counter: int,
-    lineage: Mapping[str, Any],
-) -> Package:
-    """Link a compiled library for every slot of a board and sign the result.
-
-    Args:
-        library: the folder that `intaglio compile` wrote.
-        made: the library's manifest, sizes included.
-        version: semantic version 2.0.0.
-        counter: security counter; a device refuses a package of the same name with a lower one than it has loaded.
-        lineage: where the model comes from: digests of the model file and of the calibration data, statistics.
-
-    Raises:
-        UsageError: not a semantic version, or a counter that is no 32-bit number.
-        PackageError: the library is for another core, its stack is not known, or its facts are too large.
-        IntaglioError: see `link_slots`.
-    """
-    if not _SEMANTIC.match(version) or len(version) > 64:
-        raise UsageError(f"--version {version}", "is not a semantic version", "give, for example, 1.2.0")
-    if not 0 <= counter < 1 << 32:
-        raise UsageError(f"--counter {counter}", "is not a number of 32 bits", "count up from 0")
-    target = load_board(board)
-    opened = open_library(library)
-    if made.get("core") != target.core.name:
-        raise PackageError(
-            str(library), f"was compiled for {made.get('core')}, {board} has a {target.core.name}", "compile it again"
-        )
-    if made.get("stack_bytes") is None:
-        raise PackageError(str(library), "the stack that it needs is not known", "install what `intaglio doctor` names")
-    images = link_slots(opened, target)
-    facts = {key: made[key] for key in ("inputs", "outputs", "layers", "macs", "live_macs", "flash_bytes")} | {
-        "compiler": compiler_version(),
-        "lineage": lineage,
-    }
-    details = _dump_json(facts)
-    signed = _schema().encode(
-        "manifest-map",
-        {
-            "format": PACKAGE_VERSION,
-            "name": opened.name,
-            "version": version,
-            "counter": counter,
-            "board": board,
-            "core": target.core.name,
-            "contract": made["contract"],
-            "abi": ABI_VERSION,
-            "arena": made["arena_bytes"],
-            "state": made["state_bytes"],
-            "stack": made["stack_bytes"],
-            "graph": bytes.fromhex(made["digest"]),
-            "details": hashlib.sha256(details).digest(),
-            "key": key.public.id,
-            "slots": [
-                {"address": i.address, "size": len(i.data), "digest": hashlib.sha256(i.data).digest()} for i in images
-            ],
-        },
-    )
-    try:
-        data = _schema().encode(
-            "package",
-            {
-                "manifest": signed,
-                "signature": key.sign(SIGNED_PREFIX + signed),
-                "facts": details,
-                "images": [image.data for image in images],
-            },
-        )
-    except MessageError as error:
-        raise PackageError(str(library), f"cannot be packaged: {error}", "shorten the names in the model") from None
-    return parse_package(data, str(library))
-
-
 def read_package(path: Path) -> Package:
     """Read a file.
 
@@ -209,11 +121,11 @@ def parse_package(data: bytes, where: str) -> Package:
     """
     hint = "make it again with `intaglio package`, or fetch it again"
     try:
-        outer = _schema().decode("package", data)
-        if _schema().encode("package", outer) != data:
+        outer = package_schema().decode("package", data)
+        if package_schema().encode("package", outer) != data:
             raise MessageError("not in the deterministic encoding")
-        inner = _schema().decode("manifest-map", outer["manifest"])
-        if _schema().encode("manifest-map", inner) != outer["manifest"]:
+        inner = package_schema().decode("manifest-map", outer["manifest"])
+        if package_schema().encode("manifest-map", inner) != outer["manifest"]:
             raise MessageError("manifest not in the deterministic encoding")
     except MessageError as error:
         raise PackageError(where, f"is not a package: {error}", hint) from None
@@ -237,10 +149,6 @@ def parse_package(data: bytes, where: str) -> Package:
     return Package(manifest, outer["manifest"], outer["signature"], facts, tuple(outer["images"]), data)
 
 
-def _schema() -> Schema:
+def package_schema() -> Schema:
+    """The maps of `package.cddl`."""
     return load_schema(CDDL)
-
-
-def _dump_json(value: object) -> bytes:
-    """JSON with one form for each value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -63,7 +63,7 @@ def package_command(
     from intaglio.host.files import write_file
     from intaglio.host.keys import load_signing_key
     from intaglio.host.lineage import lineage
-    from intaglio.host.package import make_package
+    from intaglio.host.packager import make_package
     from intaglio.host.sizing import add_sizes, temporary_library
 
     signing = load_signing_key(key)

@@ -14,7 +14,8 @@ from intaglio.boards import load_board
 from intaglio.codegen.compile import Compiled
 from intaglio.host.keys import SigningKey, load_signing_key, new_key
 from intaglio.host.lineage import lineage
-from intaglio.host.package import Package, make_package
+from intaglio.host.package import Package
+from intaglio.host.packager import make_package
 from intaglio.host.sizing import add_sizes, temporary_library
 from intaglio.quantizer.pipeline import Options
 

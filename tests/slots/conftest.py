@@ -17,7 +17,8 @@ from intaglio.codegen.compile import Compiled
 from intaglio.host.build import FirmwareImage, build_firmware
 from intaglio.host.client import Client
 from intaglio.host.keys import SigningKey, load_signing_key, new_key
-from intaglio.host.package import CDDL, SIGNED_PREFIX, Package, make_package
+from intaglio.host.package import CDDL, SIGNED_PREFIX, Package
+from intaglio.host.packager import make_package
 from intaglio.host.schema import load_schema
 from intaglio.host.simulate import Simulation
 from intaglio.host.sizing import add_sizes, temporary_library
