@@ -41,7 +41,7 @@ def arrow() -> Any:
 def schema() -> Any:
     """The columns, as a pyarrow.Schema."""
     pa = arrow()
-    kinds = (pa.string(), pa.string(), pa.list_(pa.int32()), pa.float64(), pa.uint32(), pa.int32(), pa.binary())
+    kinds = (pa.string(), pa.string(), pa.list_(pa.int32()), pa.float64(), pa.int64(), pa.int32(), pa.binary())
     tensors = pa.list_(pa.struct(list(zip(_TENSOR, kinds, strict=True))))
     columns = {"fleet": pa.string(), "device": pa.string(), "boot": pa.string(), "sequence": pa.int64()}
     columns |= {"model": pa.string(), "digest": pa.string(), "time": pa.timestamp("us", tz="UTC")}

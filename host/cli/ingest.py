@@ -90,22 +90,26 @@ def ingest_command(
 
 def compact_command(
     place: Annotated[str, typer.Argument(help="Folder or s3://BUCKET/PREFIX.", show_default=False)],
+    delta: Annotated[bool, typer.Option("--delta", help="Move the records into the Delta table of the place.")] = False,
     models: Packages = None,
     json: Json = False,
 ) -> None:
     """Merge the small files of each partition into one, each record once; safe beside workers and readers.
 
+    With `--delta` the records of all partitions go into one Delta table, which many machines may write to.
+
     Example: `intaglio ingest compact captures`
     """
     from dataclasses import asdict
 
-    from intaglio.host.ingest.compact import compact
+    from intaglio.host.ingest.compact import compact, compact_into_table
     from intaglio.host.ingest.models import Models
     from intaglio.host.ingest.place import open_place
 
     opened = open_place(place)
     with progress("compacting", None) as bar:
-        done = compact(opened, Models(_store(models)), lambda: bar.advance(1))
+        merge = compact_into_table if delta else compact
+        done = merge(opened, Models(_store(models)), lambda: bar.advance(1))
     if json:
         print_json(asdict(done))
         return

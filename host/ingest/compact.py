@@ -9,12 +9,14 @@ a file and finds it gone lists again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from intaglio.host import parquet
+from intaglio.host.ingest.delta import Table, has_table
 from intaglio.host.ingest.message import Arrival, Key, RejectedError
 from intaglio.host.ingest.models import Models, is_opaque
 from intaglio.host.ingest.place import Place, part_name, record_key
@@ -50,12 +52,39 @@ def compact(place: Place, models: Models, advance: Callable[[], None] = lambda: 
     done = Compacted()
     place.sweep()
     for _, paths in groupby(place.parts(), key=lambda path: path.rpartition("/")[0]):
-        _partition(place, models, list(paths), done)
+        for group, tables in _groups(place, list(paths)):
+            _merge(place, models, group, tables, done)
         advance()
     return done
 
 
-def _partition(place: Place, models: Models, paths: list[str], done: Compacted) -> None:
+def compact_into_table(place: Place, models: Models, advance: Callable[[], None] = lambda: None) -> Compacted:
+    """Move the records of every partition into the Delta table of the place.
+
+    Raises:
+        StoreError: as `compact`, and where deltalake is missing or the table cannot be written; nothing is lost.
+    """
+    done = Compacted()
+    table = Table(place)
+    place.sweep()
+    for group, tables in _groups(place, place.parts()):
+        records = _once(record for part in tables for record in parquet.records(part))
+        _describe(models, records, done)
+        new = table.merge(records)
+        for path in group:
+            place.delete(path)
+        done.before += len(group)
+        done.records += new
+        done.repeats += sum(part.num_rows for part in tables) - new
+        advance()
+    if done.before:
+        table.tidy()
+    done.after = len(table.files()) if has_table(place) else 0
+    return done
+
+
+def _groups(place: Place, paths: list[str]) -> Iterator[tuple[list[str], list[Any]]]:
+    """Files that are merged at a time: their paths and tables."""
     group: list[str] = []
     tables: list[Any] = []
     size = 0
@@ -64,13 +93,13 @@ def _partition(place: Place, models: Models, paths: list[str], done: Compacted) 
         if data is None:  # somebody else has compacted it
             continue
         if tables and size + len(data) > _MOST_BYTES:
-            _merge(place, models, group, tables, done)
+            yield group, tables
             group, tables, size = [], [], 0
         group.append(path)
         tables.append(_read(place, path, data))
         size += len(data)
     if tables:
-        _merge(place, models, group, tables, done)
+        yield group, tables
 
 
 def _merge(place: Place, models: Models, paths: list[str], tables: list[Any], done: Compacted) -> None:
@@ -78,14 +107,11 @@ def _merge(place: Place, models: Models, paths: list[str], tables: list[Any], do
     done.after += 1
     total = sum(table.num_rows for table in tables)
     records = _once(record for table in tables for record in parquet.records(table))
-    opaque = {n for n, record in enumerate(records) if is_opaque(record) and models.find(record.digest)}
     done.records += len(records)
     done.repeats += total - len(records)
-    if len(paths) == 1 and total == len(records) and not opaque:
+    described = _describe(models, records, done)
+    if len(paths) == 1 and total == len(records) and not described:
         return
-    for n in opaque:
-        records[n] = _described(models, records[n])
-    done.described += len(opaque)
     merged = f"{paths[0].rpartition('/')[0]}/{part_name([record_key(record) for record in records])}"
     place.put(merged, file_of(records))
     for path in paths:
@@ -108,14 +134,18 @@ def _order(record: Record) -> tuple[Any, ...]:
     return (record.time_us is None, record.time_us or 0, record.digest, record.up_us, record.cycles)
 
 
-def _described(models: Models, record: Record) -> Record:
-    """A record with the tensors of its model; as it is where its bytes are not those of the tensors."""
-    key = Key(record.fleet or "", record.device, record.boot, record.sequence)
-    whole = Arrival(key, record.digest, record.time_us, record.up_us, record.cycles, None, record.inputs)
-    try:
-        return models.record(whole)
-    except RejectedError:
-        return record
+def _describe(models: Models, records: list[Record], done: Compacted) -> int:
+    """Give those records their tensors that came before their model was known; returns how many those were."""
+    found = 0
+    for n, record in enumerate(records):
+        if is_opaque(record) and models.find(record.digest):
+            key = Key(record.fleet or "", record.device, record.boot, record.sequence)
+            arrival = Arrival(key, record.digest, record.time_us, record.up_us, record.cycles, None, record.inputs)
+            with contextlib.suppress(RejectedError):  # its bytes are not those of the tensors: it stays as it is
+                records[n] = models.record(arrival)
+                found += 1
+    done.described += found
+    return found
 
 
 def _read(place: Place, path: str, data: bytes) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.host import parquet
+from intaglio.host.ingest.delta import Table, has_table
 from intaglio.host.ingest.place import Place, open_place
 from intaglio.host.ingest.worker import rejected_schema
 from intaglio.host.store import Record, Store
@@ -149,13 +150,19 @@ class Captures:
         for name, schema, under in kinds:
             if self._place is not None:
                 system, prefix = self._place.arrow()
-                paths = [prefix + path for path in self._place.parts(under)]
+                paths = [prefix + path for path in self._listed(self._place, under)]
             else:
                 system, paths = LocalFileSystem(), list(self._exported) if name == "files" else []
             found[name] = (
                 ds.dataset(paths, schema=schema, format="parquet", filesystem=system) if paths else schema.empty_table()
             )
         return found
+
+    @staticmethod
+    def _listed(place: Place, under: str) -> list[str]:
+        """The loose files, and after them those of the table: a record that moves in between is in both."""
+        paths = place.parts(under)
+        return [*paths, *Table(place).files()] if under == "fleet=" and has_table(place) else paths
 
     def _error(self, error: Exception) -> Exception:
         """What to raise for it: one line, where it is the question's fault or the files'."""
