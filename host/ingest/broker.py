@@ -22,6 +22,9 @@ _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _PATIENCE = 20.0
 """Seconds that the first connection may take, subscription included."""
 
+_FAREWELL = 10.0
+"""Seconds that the last acknowledgements may take when the worker ends."""
+
 # Of MQTT 5, table 2-6: server unavailable, busy, shutting down, quota exceeded, connection rate exceeded.
 _PASSING = (0x88, 0x89, 0x8B, 0x97, 0x9F)
 
@@ -112,6 +115,7 @@ class Subscription:
         self._window = window
         self._connection = 0
         self._fault: LinkError | None = None
+        self._last: Any = None
         self._ready = threading.Event()
         self._client = self._make_client()
 
@@ -130,6 +134,10 @@ class Subscription:
                 raise self._fault or self._error("does not answer as a broker of MQTT 5", "check host and port")
             self.check()
             yield self
+            if self._last is not None:
+                # They go out in order, a few at a time; without the last ones their records would come again.
+                with contextlib.suppress(RuntimeError, ValueError):
+                    self._last.wait_for_publish(_FAREWELL)
         finally:
             self._client.disconnect()
             network.join(5)
@@ -150,7 +158,7 @@ class Subscription:
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Send a message with QoS 1; it waits where the connection is lost."""
-        self._client.publish(topic, payload, qos=1)
+        self._last = self._client.publish(topic, payload, qos=1)
 
     def check(self) -> None:
         """Raises:

@@ -31,17 +31,38 @@ from .conftest import (
 QUICK = ("--batch", "50", "--period", "0.2")
 
 
-def test_records_are_written_acknowledged_and_read_back(broker: Broker, gateway: Gateway, tmp_path: Path) -> None:
-    place = str(tmp_path / "captures")
-    worker = Worker("--broker", broker.url, "--to", place, *QUICK)
+def test_records_are_written_acknowledged_and_read_back(broker: Broker, gateway: Gateway, where: str) -> None:
+    worker = Worker("--broker", broker.url, "--to", where, *QUICK)
     worker.wait_ready()
     records = [make_record(n) for n in range(120)] + [make_record(n, device="0c", fleet="other") for n in range(30)]
     for record in records:
         gateway.send(record)
     gateway.wait(60)
     assert worker.end() == (0, "")
-    with Captures(place) as captures:
+    with Captures(where) as captures:
         assert list(captures.records()) == records
+
+
+def test_an_interrupted_worker_keeps_and_acknowledges_what_it_has_taken(broker: Broker, tmp_path: Path) -> None:
+    place = str(tmp_path / "captures")
+    worker = Worker("--broker", broker.url, "--to", place, "--batch", "5000", "--period", "3600")
+    worker.wait_ready()
+    gateway = Gateway(broker.port, patience=3600)
+    try:
+        for n in range(500):
+            gateway.send(make_record(n))
+        time.sleep(1)
+        assert not gateway.acknowledged
+        assert worker.end() == (0, "")
+        with Captures(place) as captures:
+            stored = set(captures.ask("SELECT device, boot, sequence FROM captures").rows)
+        assert len(stored) > 100
+        end = time.monotonic() + 30
+        while gateway.acknowledged != stored:
+            assert time.monotonic() < end, f"{len(gateway.acknowledged)} of {len(stored)} acknowledged"
+            time.sleep(0.05)
+    finally:
+        gateway.close()
 
 
 def test_messages_that_are_no_records_are_kept_aside_and_block_nothing(
