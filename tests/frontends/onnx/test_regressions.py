@@ -152,3 +152,17 @@ def test_scalar_constants_stay_scalars() -> None:
     graph = read(m.bytes(m.node("Mul", "x", m.constant(np.float32(2)))), "model.onnx", "model")
     (constant,) = graph.constants.values()
     assert constant.shape == () == graph.types[graph.nodes[0].inputs[1]].shape
+
+
+def test_long_models_are_read_in_linear_time_and_longer_ones_refused() -> None:
+    """What was quadratic took minutes for this."""
+    m = Model(1, 1, 2, 2)
+    t = "x"
+    for _ in range(6000):
+        t = m.node("Tanh", t)
+    data = m.bytes(t)
+    assert len(canonicalise(read(data, "model.onnx", "model")).nodes) == 6000
+    for _ in range(6000):
+        t = m.node("Tanh", t)
+    with pytest.raises(ModelError, match="12000 nodes; no microcontroller runs that many"):
+        read(m.bytes(t), "model.onnx", "model")
