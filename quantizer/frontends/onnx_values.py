@@ -108,9 +108,15 @@ class Builder:
             raise self.fail("makes constants larger than any microcontroller", "export the model again")
 
     def value(self, name: str) -> Value:
-        """A computed value; a constant becomes one in plain layout."""
+        """A computed value; a constant becomes one in plain layout.
+
+        Raises:
+            UnsupportedError: a constant has several scales.
+        """
         if name not in self.values:
             constant = self.constant(name)
+            if constant.qparams is not None and len(constant.qparams.scale) > 1:
+                raise self.fail(f"'{name}' has {len(constant.qparams.scale)} scales", "only weights and biases may")
             tensor = self.add_constant(name, constant.data, constant.qparams)
             self.values[name] = Value(tensor, tuple(constant.data.shape))
         return self.values[name]

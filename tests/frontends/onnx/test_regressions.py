@@ -166,3 +166,12 @@ def test_long_models_are_read_in_linear_time_and_longer_ones_refused() -> None:
         t = m.node("Tanh", t)
     with pytest.raises(ModelError, match="12000 nodes; no microcontroller runs that many"):
         read(m.bytes(t), "model.onnx", "model")
+
+
+def test_constant_of_several_scales_that_is_computed_with() -> None:
+    m = Model(1, 4)
+    s, z = m.constant(np.float32(0.5)), m.constant(np.int8(0))
+    scales, zeros = m.constant(np.full(4, 0.5, np.float32)), m.constant(np.zeros(4, np.int8))
+    x = m.node("DequantizeLinear", m.node("QuantizeLinear", "x", s, z), s, z)
+    odd = m.node("DequantizeLinear", m.constant(np.ones((1, 4), np.int8)), scales, zeros, axis=1)
+    survives(m.bytes(m.node("QuantizeLinear", m.node("Add", x, m.node("Relu", odd)), s, z)))
