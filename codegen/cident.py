@@ -79,6 +79,22 @@ def integer(value: int, ctype: str = "int32_t") -> str:
     return f"{value}u" if ctype == "uint32_t" else str(value)
 
 
+def wrapped(text: str, width: int = 120) -> str:
+    """Break lines of C that are too long behind commas."""
+    result = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        head, *rest = line.split(", ")
+        for part in rest:
+            if len(head) + len(part) + 3 > width:
+                result.append(f"{head},")
+                head = indent + part
+            else:
+                head = f"{head}, {part}"
+        result.append(head)
+    return "\n".join(result)
+
+
 def plus(value: int) -> str:
     """A summand as it is written: " + 3", " - 3", and nothing for 0."""
     return "" if value == 0 else f" + {value}" if value > 0 else f" - {-value}"

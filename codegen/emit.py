@@ -269,7 +269,7 @@ class Pointers:
             return "NULL"
         ctype, root = self._ctype(self.graph.types[name]), self.roots[name]
         if root in self.graph.constants:
-            return self.emitter.data(cident.identifier(name), self.graph.constants[root], ctype)
+            return self.emitter.data(cident.layer_identifier(name), self.graph.constants[root], ctype)
         return self._cast(self.offset(name), f"const {ctype} *")
 
     def _variable(self, variable: str, qualifier: str) -> str:

@@ -51,6 +51,7 @@ def environment(functions: Mapping[str, Any]) -> Environment:
         comment=cident.comment,
         brief=cident.brief,
         plus=cident.plus,
+        wrapped=cident.wrapped,
         string=cident.string,
         initialiser=cident.initialiser,
         ctype=cident.CTYPES.get,

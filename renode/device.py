@@ -26,6 +26,7 @@ BUILD_TIMEOUT_S = 600
 
 _prepared: dict[str, dict[str, Any]] = {}
 _held: list[int] = []
+_scratch = tempfile.TemporaryDirectory(prefix="intaglio-")  # goes with the run
 
 
 def prepare_firmware(board: str) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def predictions_should_be_exact(facts: dict[str, Any], predictions: list[dict[st
 
 def new_store() -> str:
     """The name of a capture store that does not exist yet."""
-    return str(Path(tempfile.mkdtemp(prefix="intaglio-store-")) / "captures.db")
+    return str(Path(tempfile.mkdtemp(dir=_scratch.name)) / "captures.db")
 
 
 def captures_should_be_complete(facts: dict[str, Any], store: str) -> None:
@@ -82,6 +83,11 @@ def ring_should_be_empty(port: str) -> None:
     status = _intaglio("capture", "--port", port)["status"]
     if status["pending"]:
         raise AssertionError(f"records are left in the ring: {status}")
+
+
+def line_of(facts: dict[str, Any]) -> str:
+    """Where the pseudo-terminal of a board is to appear; the name tells the board in every message."""
+    return str(Path(_scratch.name) / facts["board"])
 
 
 def hold_line(port: str) -> None:

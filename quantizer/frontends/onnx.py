@@ -101,6 +101,7 @@ TRANSLATED = frozenset(translators(OLDEST_OPSET))
 
 
 def _inputs(b: Builder, graph: Any) -> None:
+    images = _images(graph)
     for port in graph.input:
         if port.name in b.constants:
             continue
@@ -123,7 +124,7 @@ def _inputs(b: Builder, graph: Any) -> None:
             raise UnsupportedError(f"{b.where}: input '{port.name}'", f"shape {shape}", "it fits no microcontroller")
         layout = Layout.PLAIN
         stored = tuple(shape)
-        if len(shape) in (3, 4) and _is_image(graph, port.name):
+        if len(shape) in (3, 4) and port.name in images:
             n, c, h, w = image_shape(shape)
             layout, stored = Layout.LAST, (n, h, w, c)
         b.types[port.name] = TensorType(dtype, stored)
@@ -142,21 +143,14 @@ def _dtype(where: str, name: str, code: int) -> DType:
         raise UnsupportedError(f"{where}: '{name}'", f"element type {known}", "use float or integers") from None
 
 
-def _is_image(graph: Any, name: str) -> bool:
-    """Whether a value reaches a spatial operator through elementwise ones."""
-    reached, names = {name}, [name]
-    while names:
-        current = names.pop()
-        for node in graph.node:
-            if current not in node.input:
-                continue
-            if node.op_type in _SPATIAL:
-                return True
-            if node.op_type in _THROUGH:
-                fresh = [o for o in node.output if o not in reached]
-                reached.update(fresh)
-                names += fresh
-    return False
+def _images(graph: Any) -> set[str]:
+    """The values that reach a spatial operator, through elementwise ones or at once."""
+    images: set[str] = set()
+    for node in reversed(graph.node):
+        through = node.op_type in _THROUGH and any(o in images for o in node.output)
+        if through or node.op_type in _SPATIAL:
+            images.update(node.input)
+    return images
 
 
 def _node(b: Builder, table: Mapping[str, Translator], model: Any, index: int, node: Any, onnx: Any) -> None:

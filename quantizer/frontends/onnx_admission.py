@@ -11,6 +11,8 @@ from intaglio.quantizer.frontends.onnx_folds import FOLDS, short
 
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 
+MAX_NODES = 10_000
+
 RECURRENT = frozenset(("LSTM", "GRU", "RNN", "Scan", "Loop", "If", "SequenceMap"))
 
 
@@ -36,6 +38,8 @@ def parse(data: bytes, where: str, translated: Collection[str], onnx: Any) -> An
         raise ModelError(where, f"is not an ONNX model ({short(error)})", "export the model again") from error
     if not model.graph.node:
         raise ModelError(where, "is not an ONNX model, or an empty one", "export the model again")
+    if len(model.graph.node) > MAX_NODES:
+        raise UnsupportedError(where, f"{len(model.graph.node)} nodes", "no microcontroller runs that many")
     try:
         readable = all(isinstance(name, str) for name in _names(model.graph))
     except UnicodeDecodeError:

@@ -6,7 +6,7 @@ stored tensor is to be read, so that transposes are written only where the order
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from intaglio.quantizer import ops
 from intaglio.quantizer.errors import UnsupportedError
-from intaglio.quantizer.ir import Attrs, DType, Graph, Node, QParams, TensorType, unique_name
+from intaglio.quantizer.ir import Attrs, DType, Graph, Node, QParams, TensorType
 from intaglio.quantizer.ops.reshape import ReshapeAttrs
 from intaglio.quantizer.ops.transpose import TransposeAttrs
 
@@ -89,6 +89,8 @@ class Builder:
     source: str = ""
     node_name: str = ""
     made: int = 0
+    _labels: set[str] = field(default_factory=set)
+    _numbers: dict[str, int] = field(default_factory=dict)
 
     def fail(self, what: str, hint: str) -> UnsupportedError:
         """An error at the node that is being translated."""
@@ -106,9 +108,15 @@ class Builder:
             raise self.fail("makes constants larger than any microcontroller", "export the model again")
 
     def value(self, name: str) -> Value:
-        """A computed value; a constant becomes one in plain layout."""
+        """A computed value; a constant becomes one in plain layout.
+
+        Raises:
+            UnsupportedError: a constant has several scales.
+        """
         if name not in self.values:
             constant = self.constant(name)
+            if constant.qparams is not None and len(constant.qparams.scale) > 1:
+                raise self.fail(f"'{name}' has {len(constant.qparams.scale)} scales", "only weights and biases may")
             tensor = self.add_constant(name, constant.data, constant.qparams)
             self.values[name] = Value(tensor, tuple(constant.data.shape))
         return self.values[name]
@@ -131,7 +139,7 @@ class Builder:
                 data = data.astype(np.float32)
             if not np.all(np.isfinite(data)):
                 raise self.fail(f"constant '{name}' holds NaN, infinity or more than binary32", "repair the weights")
-        tensor = unique_name(name or "constant", self.types)
+        tensor = self._unused(name or "constant", self.types)
         self.types[tensor] = TensorType(DType(str(data.dtype)), tuple(data.shape), qparams)
         self.stored[tensor] = np.asarray(data, order="C")
         return tensor
@@ -156,10 +164,11 @@ class Builder:
             The outputs' tensors.
         """
         names = [name] if isinstance(name, str) else list(name)
-        label = unique_name(self.node_name or names[0], (n.name for n in self.nodes))
+        label = self._unused(self.node_name or names[0], self._labels)
+        self._labels.add(label)
         outs: list[str] = []
         for wanted in names:
-            outs.append(unique_name(wanted, (*self.types, *outs)))
+            outs.append(self._unused(wanted, self.types, outs))
         node = Node(op, label, tuple(inputs), tuple(outs), attrs, source=self.source)
         try:
             shapes = ops.operator(op, str(node)).infer(node, [self.types.get(i) for i in inputs])
@@ -175,6 +184,15 @@ class Builder:
             self.types[out] = TensorType(k.dtype, tuple(shape), k.qparams)
         self.nodes.append(node)
         return outs
+
+    def _unused(self, base: str, *taken: Container[str]) -> str:
+        """base, or base_2, base_3, ..., whichever is not taken; numbers once given are not tried again."""
+        name, number = base, self._numbers.get(base, 2)
+        while any(name in names for names in taken):
+            name = f"{base}_{number}"
+            number += 1
+        self._numbers[base] = number
+        return name
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         """Stored shape of a tensor of ours."""

@@ -172,11 +172,16 @@ class Resize(Operator[ResizeAttrs, ResizeParams]):
 
     @limit
     def tflite_bilinear(self, ctx: Context) -> bool:
-        """In contract tflite bilinear interpolation is of int8 or int16 on one scale: LiteRT's of uint8 computes in
-        floating point."""
+        """In contract tflite bilinear interpolation is on one scale; of uint8, which LiteRT computes in binary32, with
+        weights that are multiples of powers of two, 1/16384 together, and so exact there."""
         x, out = ctx.input(0), ctx.output
-        free = ctx.contract is not Contract.TFLITE or ctx.node.attrs.mode == "nearest"
-        return free or (x.dtype is not DType.UINT8 and x.qparams == out.qparams)
+        if ctx.contract is not Contract.TFLITE or ctx.node.attrs.mode == "nearest":
+            return True
+        if x.dtype is not DType.UINT8:
+            return x.qparams == out.qparams
+        rows, cols = self._axes(ctx)
+        whole = rows.whole * cols.whole
+        return x.qparams == out.qparams and whole & (whole - 1) == 0 and whole <= 1 << 14
 
     @limit
     def one_grid(self, ctx: Context) -> bool:
@@ -193,7 +198,8 @@ class Resize(Operator[ResizeAttrs, ResizeParams]):
                 low = np.array([pick(p, size, target, a) for p in range(target)], np.int64)
                 axes.append(Axis(low, low, 0 * low, 1))
             else:
-                axes.append((tflite_axis if tflite else exact_axis)(size, target, a))
+                fixed = tflite and ctx.input(0).dtype is not DType.UINT8
+                axes.append((tflite_axis if fixed else exact_axis)(size, target, a))
         return axes[0], axes[1]
 
     @staticmethod
@@ -271,3 +277,6 @@ class Resize(Operator[ResizeAttrs, ResizeParams]):
                     out = (dtype, 0.093, zero + 3) if exact and dtype == "int8" else (dtype, 0.1, zero)
                     yield single(self.name, attrs, [quantised(dtype, (1, 4, 3, 3), 0.1, zero)], [out], contract)
         yield single(self.name, smooth[1], [quantised("uint8", (1, 4, 3, 1), 0.1, 9)], [("uint8", 0.1, 9)])
+        for attrs in (ResizeAttrs("bilinear", (8, 6), half_pixel=True), ResizeAttrs("bilinear", (7, 9), True)):
+            x = quantised("uint8", (1, 4, 3, 2), 0.1, 9)
+            yield single(self.name, attrs, [x], [("uint8", 0.1, 9)], Contract.TFLITE)

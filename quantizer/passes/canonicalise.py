@@ -40,14 +40,14 @@ def canonicalise(graph: Graph) -> Graph:
 
 
 def _apply(graph: Graph, rules: tuple[Rule, ...]) -> Graph:
-    position = 0
+    position, view = 0, View(graph)
     while position < len(graph.nodes):
-        view, node = View(graph), graph.nodes[position]
+        node = graph.nodes[position]
         changed = next((g for rule in rules if (g := rule(view, node)) is not None), None)
         if changed is None:
             position += 1
         else:
             # A rule may open an opportunity at the nodes before; three back covers every rule's reach.
             graph = changed.pruned()
-            position = max(0, position - 3)
+            position, view = max(0, position - 3), View(graph)
     return graph

@@ -72,6 +72,18 @@ def test_layer_identifier(name: str, expected: str) -> None:
     assert cident.layer_identifier(name) == expected
 
 
+def test_lines_are_broken_behind_commas() -> None:
+    assert (
+        cident.wrapped("f(aaa, bbb,\n  g(ccc, ddd, eee);", 10) == "f(aaa,\n    bbb,\n  g(ccc,\n      ddd,\n      eee);"
+    )
+    assert cident.wrapped("f(aaa, bbb);", 13) == "f(aaa, bbb);"
+
+
+def test_no_line_is_longer_than_120(libraries: list[Path]) -> None:
+    for path in (path for folder in libraries for path in folder.glob("*.[ch]")):
+        assert max(map(len, path.read_text().splitlines())) <= 120, path.name
+
+
 def test_two_libraries_and_cpp_in_one_program(libraries: list[Path], tmp_path: Path) -> None:
     main = tmp_path / "main.cpp"
     main.write_text(

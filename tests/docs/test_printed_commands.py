@@ -106,6 +106,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.mark.timeout(900)  # of many commands, on a busy machine
 @pytest.mark.parametrize("page", [page.name for page in PAGES if printed(page)])
 def test_commands_of_a_page_run_as_printed(page: str, clone: Clone) -> None:
     commands = [command for command in printed(ROOT / "docs" / page) if not command.startswith(ELSEWHERE)]

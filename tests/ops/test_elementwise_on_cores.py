@@ -28,6 +28,10 @@ EXAMPLES = [
     ("Sqrt", -1),
     ("Tanh", 2),
     ("Softmax", 0),
+    ("Softmax", -1),
+    ("Floor", -1),
+    ("Reciprocal", -1),
+    ("Sub", -1),
     ("LogSoftmax", -1),
 ]
 

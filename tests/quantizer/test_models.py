@@ -15,6 +15,7 @@ from intaglio.quantizer.ir import DType
 from intaglio.quantizer.passes.lower import lower
 from intaglio.quantizer.pipeline import Options, run_passes
 from intaglio.quantizer.reference import Evaluator, Mode
+from intaglio.quantizer.requant import Method
 
 DIGITS = Path(__file__).parents[2] / "docs" / "examples" / "digits"
 
@@ -140,3 +141,16 @@ def test_an_autoencoder_is_judged_by_its_error(models: Path, tmp_path: Path) -> 
 def accuracy(result: Evaluation) -> float:
     assert result.integer_right is not None
     return result.integer_right / result.labelled
+
+
+@pytest.mark.parametrize(("size", "wide"), [(0.001, True), (1000.0, False)])
+def test_int16_needs_no_table_of_every_step(models: Path, size: float, wide: bool, tmp_path: Path) -> None:
+    """640 inputs of many magnitudes, with which the first layer's accumulators may need more than 32 bits."""
+    samples = size * np.random.default_rng(0).standard_t(2, size=(8, 640))
+    np.save(tmp_path / "data.npy", samples.astype(np.float32))
+    options = Options(data=tmp_path / "data.npy", activations=DType.INT16)
+    graph = run_passes(load_model(models / "onnx" / "alibaba_ad.onnx"), options)
+    dense = [node.params for node in graph.nodes if node.op == "FullyConnected"]
+    assert len(dense) == 6
+    assert [params.wide for params in dense] == [wide] + 5 * [False]
+    assert {params.requant.method for params in dense} <= {Method.MUL64, Method.MUL96}

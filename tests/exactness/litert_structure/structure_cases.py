@@ -137,8 +137,13 @@ def resize(draw: Draw, dtype: str, builtin: str) -> bytes:
     case = Case(draw, dtype)
     x = case.input(image(draw))
     size = draw(st.integers(1, 12)), draw(st.integers(1, 12))
-    y = case.port((1, *size, x.shape[3]), like=x)
     grid = draw(st.sampled_from([{}, {"alignCorners": True}, {"halfPixelCenters": True}]))
+    if dtype == "uint8" and builtin == "RESIZE_BILINEAR":
+        # What binary32 computes exactly: steps between places that are multiples of a power of two.
+        factors = draw(st.sampled_from([1, 2, 4, 8])), draw(st.sampled_from([1, 2, 4, 8]))
+        ends = 1 if "alignCorners" in grid else 0
+        size = tuple((n - ends) * f + ends for n, f in zip(x.shape[1:3], factors, strict=True))
+    y = case.port((1, *size, x.shape[3]), like=x)
     kind = "ResizeBilinearOptions" if builtin == "RESIZE_BILINEAR" else "ResizeNearestNeighborOptions"
     return case.op(builtin, [x.number, case.constant(size)], [y.number], options(kind, **grid), 3)
 

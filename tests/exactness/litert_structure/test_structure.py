@@ -32,7 +32,7 @@ add("SLICE", ALL, cases.part)
 add("SPLIT_V", ALL, cases.split)
 add("TRANSPOSE", ALL, cases.transpose)
 add("GATHER", ALL, cases.gather)
-add("RESIZE_BILINEAR", ("int8", "int16"), cases.resize, "RESIZE_BILINEAR")
+add("RESIZE_BILINEAR", ALL, cases.resize, "RESIZE_BILINEAR")
 add("RESIZE_NEAREST_NEIGHBOR", ALL, cases.resize, "RESIZE_NEAREST_NEIGHBOR")
 for _op in ("SPACE_TO_DEPTH", "DEPTH_TO_SPACE"):
     add(_op, ("int8", "uint8"), cases.blocks, _op)

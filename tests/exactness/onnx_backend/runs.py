@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,10 +74,3 @@ def _stored(value: Any, layout: Layout) -> Array:
 def _integers(value: Array, kind: TensorType) -> Array:
     integers = quantise(value, kind) if kind.qparams is not None and value.dtype.kind == "f" else value
     return integers.reshape(kind.shape).astype(kind.dtype.numpy)
-
-
-def one_by_name(cases: Sequence[Case]) -> dict[str, Case]:
-    """Cases by their names, which are unique."""
-    result = {case.name: case for case in cases}
-    assert len(result) == len(cases)
-    return result

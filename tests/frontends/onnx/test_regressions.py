@@ -152,3 +152,26 @@ def test_scalar_constants_stay_scalars() -> None:
     graph = read(m.bytes(m.node("Mul", "x", m.constant(np.float32(2)))), "model.onnx", "model")
     (constant,) = graph.constants.values()
     assert constant.shape == () == graph.types[graph.nodes[0].inputs[1]].shape
+
+
+def test_long_models_are_read_in_linear_time_and_longer_ones_refused() -> None:
+    """What was quadratic took minutes for this."""
+    m = Model(1, 1, 2, 2)
+    t = "x"
+    for _ in range(6000):
+        t = m.node("Tanh", t)
+    data = m.bytes(t)
+    assert len(canonicalise(read(data, "model.onnx", "model")).nodes) == 6000
+    for _ in range(6000):
+        t = m.node("Tanh", t)
+    with pytest.raises(ModelError, match="12000 nodes; no microcontroller runs that many"):
+        read(m.bytes(t), "model.onnx", "model")
+
+
+def test_constant_of_several_scales_that_is_computed_with() -> None:
+    m = Model(1, 4)
+    s, z = m.constant(np.float32(0.5)), m.constant(np.int8(0))
+    scales, zeros = m.constant(np.full(4, 0.5, np.float32)), m.constant(np.zeros(4, np.int8))
+    x = m.node("DequantizeLinear", m.node("QuantizeLinear", "x", s, z), s, z)
+    odd = m.node("DequantizeLinear", m.constant(np.ones((1, 4), np.int8)), scales, zeros, axis=1)
+    survives(m.bytes(m.node("QuantizeLinear", m.node("Add", x, m.node("Relu", odd)), s, z)))
