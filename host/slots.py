@@ -172,8 +172,7 @@ class ModelSlots:
         """
         answer = self._session.request(protocol.LOAD, {"slot": slot}, patience=_CHECK_SECONDS)
         self._changed()
-        index = int(answer["model"])
-        return index
+        return int(answer["model"])
 
     def unload(self, slot: int) -> None:
         """Take the model of a slot away.

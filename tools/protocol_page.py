@@ -47,13 +47,13 @@ again without doing anything: a prediction is made once, however often its answe
 whose sequence number is not that of the request outstanding. The first sequence number of a session is random.
 
 Hello comes first. Its nonce is random and never sent twice, not even when a hello is repeated. The **boot identifier**
-names what happened between two resets, so that (device, boot, record) is unique. A device that keeps a journal in flash
-counts its boots there, each before anybody learns of it: the low 32 bits of the identifier are that count, the high ones
-come from the nonce of the first hello since the flash was erased, so that a count which begins again does not bring old
-identifiers back. On other devices the first nonce that is taken in after a reset becomes the identifier: two boots share
-one only if two of the host's 64-bit random numbers agree. Records made before the first hello belong to the same boot,
-since the ring does not survive a reset. A device without a unique id sends an empty one, and the host takes the board's
-name for it.
+names what happened between two resets, so that (device, boot, record) is unique. A device that keeps a journal in
+flash counts its boots there, each before anybody learns of it: the low 32 bits of the identifier are that count, the
+high ones come from the nonce of the first hello since the flash was erased, so that a count which begins again does
+not bring old identifiers back. On other devices the first nonce that is taken in after a reset becomes the identifier:
+two boots share one only if two of the host's 64-bit random numbers agree. Records made before the first hello belong
+to the same boot, since the ring does not survive a reset. A device without a unique id sends an empty one, and the
+host takes the board's name for it.
 
 The inputs of a model are one stream of bytes, tensor after tensor, each in C order and little-endian, and so are its
 outputs. Predict carries pieces of it in order; the piece that completes the stream starts the prediction, and the
@@ -62,16 +62,17 @@ converts them.
 
 ## Slots
 
-Firmware that trusts a key takes models at run time (`intaglio build --trust`); other firmware does not know the commands
-`slot`, `put`, `load` and `unload`. `put` fills a slot: signature, manifest and image as one stream of whole words, in
-order. Whoever was cut off asks how far the slot is and compares the digest with its own: what is there of another package
-is put anew. After a reset the device counts whole pages only, since the last word may be torn; where a slot is one page,
-it begins anew. `load` checks, in this order, that the slot holds a whole package; that a trusted key has signed it; board,
-core and versions; that it has an image for this slot; the SHA-256 of that image, read back from flash, and its header;
-the stack; that no model that is compiled in has its name; the RAM for its arena; the security counter. Then one record in
-the journal makes it the model of its name: another version in another slot leaves by the same record, so that a device
-whose power fails has the one or the other. Models that keep no state share their arena. The index of a loaded model is
-not given again before the next reset, so that a record in the ring never changes its model.
+Firmware that trusts a key takes models at run time (`intaglio build --trust`); other firmware does not know the
+commands `slot`, `put`, `load` and `unload`. `put` fills a slot: signature, manifest and image as one stream of whole
+words, in order. Whoever was cut off asks how far the slot is and compares the digest with its own: what is there of
+another package is put anew. After a reset the device counts whole pages only, since the last word may be torn; where a
+slot is one page, it begins anew. `load` checks, in this order, that the slot holds a whole package; that a trusted key
+has signed it; board, core and versions; that it has an image for this slot; the SHA-256 of that image, read back from
+flash, and its header; the stack; that no model that is compiled in has its name; the RAM for its arena; the security
+counter. Then one record in the journal makes it the model of its name: another version in another slot leaves by the
+same record, so that a device whose power fails has the one or the other. Models that keep no state share their arena.
+The index of a loaded model is not given again before the next reset, so that a record in the ring never changes its
+model.
 
 ## Capture
 

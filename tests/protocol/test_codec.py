@@ -71,7 +71,9 @@ def probe(codec: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pro
     (folder / "probe_table.h").write_text("".join(f"CODEC({c_name(rule)})\n" for rule in RULES))
     ours = [AGENT / "framing.c", AGENT / "crc32.c", AGENT / "codec.c", BOARD / "probe.c"]
     theirs = [folder / "codec_decode.c", folder / "codec_encode.c"]
-    program = compile_c("gcc", ours, codec, folder / "probe", *SANITIZE, "-DAGENT_SLOTS=1", "-isystem", str(folder), extra=theirs)
+    program = compile_c(
+        "gcc", ours, codec, folder / "probe", *SANITIZE, "-DAGENT_SLOTS=1", "-isystem", str(folder), extra=theirs
+    )
     running = Probe(program)
     yield running
     running.close()
