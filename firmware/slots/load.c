@@ -99,7 +99,21 @@ static bool clear(const struct hal_region *slot) {
     return true;
 }
 
-static enum wire_reason begin_put(struct put *put, const struct put_request *request) {
+/* A slot that is to be filled holds nothing that a later boot may take for loaded: the journal may name a
+ * model that did not come up. */
+static bool forget(struct journal *journal, uint32_t slot) {
+    struct commitment commitment;
+
+    slots_commitment(journal, &commitment);
+    if (commitment.image[slot].bytes == 0) {
+        return true;
+    }
+    commitment.image[slot].bytes = 0;
+    return slots_commit(journal, &commitment);
+}
+
+static enum wire_reason begin_put(struct journal *journal, struct put *put,
+                                  const struct put_request *request) {
     const uint32_t lead = slots_lead(request->size <= MANIFEST_BYTES ? request->size : 0);
     const uint32_t sizes[2] = {request->size, request->total};
 
@@ -110,7 +124,7 @@ static enum wire_reason begin_put(struct put *put, const struct put_request *req
     if (request->size > MANIFEST_BYTES || request->total - lead > slots_room(request->slot)) {
         return WIRE_TOO_LARGE;
     }
-    if (!clear(&hal_slots[request->slot]) ||
+    if (!forget(journal, request->slot) || !clear(&hal_slots[request->slot]) ||
         !hal_flash_write(hal_slots[request->slot].origin + slots_room(request->slot) +
                              (uint32_t)offsetof(struct envelope, manifest_bytes),
                          sizes, 2)) {
@@ -175,7 +189,7 @@ enum wire_reason command_put(struct agent *agent, const union codec_any *request
         return WIRE_MALFORMED;
     }
     if (chunk->off == 0) {
-        const enum wire_reason reason = begin_put(put, chunk);
+        const enum wire_reason reason = begin_put(&agent->journal, put, chunk);
 
         if (reason != WIRE_OK) {
             return reason;
@@ -332,8 +346,10 @@ enum wire_reason command_load(struct agent *agent, const union codec_any *reques
     if (reason != WIRE_OK) {
         return reason;
     }
-    if (leaving < AGENT_SLOTS) {
-        commitment.image[leaving].bytes = 0;
+    for (uint32_t i = 0; i < AGENT_SLOTS; i++) {
+        if (i != slot && (i == leaving || slots->loaded[i].model == NULL)) {
+            commitment.image[i].bytes = 0; /* leaves, or did not come up */
+        }
     }
     if (!slots_commit(&agent->journal, &commitment)) {
         return WIRE_FLASH;

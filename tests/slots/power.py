@@ -58,6 +58,12 @@ class Power:
     def close(self) -> None:
         self._line.close()
 
+    def poke(self, address: int, data: bytes) -> None:
+        """Change what the flash holds behind the agent's back."""
+        self._interrupt()
+        self._write(address, data)
+        self._resume()
+
     def arm(self, *cuts: tuple[int, int | None]) -> None:
         """Cut the power at certain operations.
 

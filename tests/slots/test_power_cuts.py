@@ -225,6 +225,22 @@ def test_a_put_is_taken_up_again_wherever_the_power_fails(bench: Bench, tiny: Pa
     assert number > 150
 
 
+def test_flash_that_has_lost_a_bit_runs_nothing_and_a_put_alone_loads_nothing(bench: Bench, digits: Models) -> None:
+    bench.set(OLD)
+    package = digits.package(BOARD, OLD)
+    address, image = package.manifest.slots[0].address, package.images[0]
+    bench.power.poke(address + 5000, bytes([image[5000] ^ 4]))
+    bench.device.reset()
+    assert bench.state()[0] == ()
+    for load in (False, True):
+        with bench.device.client() as client:
+            client.slots.put(package, 0)
+            if load:
+                client.slots.load(0)
+        bench.device.reset()
+        assert bench.state()[0] == ((OLD,) if load else ())
+
+
 @pytest.mark.slow
 def test_two_hundred_random_cuts(bench: Bench) -> None:
     chance, start = random.Random(7), bench.cuts
