@@ -130,9 +130,8 @@ static bool sampled(struct agent *agent) {
     return true;
 }
 
-static enum wire_reason run(struct agent *agent, const struct predict_request *request,
-                            struct answer *answer) {
-    const struct intaglio_model *model = model_at(agent, request->model);
+static enum wire_reason run(struct agent *agent, const struct intaglio_model *model,
+                            const struct predict_request *request, struct answer *answer) {
     struct predict_response *to = &answer->as.predict_response;
     void *arena = arena_of(agent, request->model);
     const uint32_t output_bytes = stream_bytes(model->outputs, model->output_count);
@@ -200,7 +199,7 @@ enum wire_reason command_predict(struct agent *agent, const union codec_any *req
     transfer->received += (uint32_t)chunk->data.len;
     if (transfer->received == total) {
         transfer->received = 0;
-        return run(agent, chunk, answer);
+        return run(agent, model, chunk, answer);
     }
     answer->as.predict_more.off = transfer->received;
     return WIRE_OK;
