@@ -310,6 +310,7 @@ def device_move_command(
 def device_key_command(
     name: Name,
     out: Annotated[Path, typer.Option("-o", "--out", help="New file, which its owner alone can read.")],
+    json: Json = False,
 ) -> None:
     """Write the key of a device's authorised sessions, 32 bytes, for whoever may load models and configure it.
 
@@ -322,6 +323,8 @@ def device_key_command(
         key = desk.registry.device(name).key
     with writing(out):
         write_key(out, key)
+    if json:
+        print_json({"device": name, "file": str(out)})
 
 
 def device_cert_command(

@@ -141,6 +141,7 @@ def key_list_command(json: Json = False) -> None:
 def key_export_command(
     name: Annotated[str, typer.Argument(help="Name of the key, or path of a public key.", show_default=False)],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="File; standard output when not given.")] = None,
+    json: Json = False,
 ) -> None:
     """Write the public half of a key as PEM, for whoever checks packages.
 
@@ -149,11 +150,14 @@ def key_export_command(
     from intaglio.host.files import write_file
     from intaglio.host.keys import load_public_key
 
-    pem = load_public_key(name).pem()
-    if out is None:
-        typer.echo(pem, nl=False)
-    else:
+    key = load_public_key(name)
+    pem = key.pem()
+    if out is not None:
         write_file(out, pem.encode())
+    if json:
+        print_json({"name": key.name, "id": key.id.hex(), "public": key.raw.hex(), "pem": pem})
+    elif out is None:
+        typer.echo(pem, nl=False)
 
 
 def open_store(place: str | None) -> ArtefactStore:
