@@ -93,7 +93,7 @@ def test_every_command_that_takes_models_quantises_alike() -> None:
         for name, command in root.commands.items()
         if any(p.param_type_name == "argument" and p.name in ("model", "models") for p in command.params)
     }
-    assert set(taken) == {"build", "compile", "eval", "flash", "report", "run", "simulate", "verify"}
+    assert set(taken) == {"build", "compile", "eval", "flash", "package", "report", "run", "simulate", "verify"}
     wanted = {f"--{field.name}" for field in fields(Quantiser)}
     assert all(wanted <= options for options in taken.values()), taken
 
