@@ -116,8 +116,11 @@ def test_commands_of_a_page_run_as_printed(page: str, clone: Clone) -> None:
         copy_the_operator(clone)
         commands = [command.replace("NAME", "Recast") for command in commands]
     if any("/dev/ttyACM0" in command for command in commands):
-        with simulation(clone, BOARD_ON_THE_DESK) as port:
-            run_all(clone, [command.replace("/dev/ttyACM0", port) for command in commands])
+        keys = [command for command in commands if command.startswith("intaglio key new ")]
+        run_all(clone, keys)
+        trust = "".join(f" --trust {command.split()[-1]}" for command in keys)
+        with simulation(clone, BOARD_ON_THE_DESK + trust) as port:
+            run_all(clone, [command.replace("/dev/ttyACM0", port) for command in commands if command not in keys])
     else:
         run_all(clone, commands)
     if page == "add-an-operator.md":
