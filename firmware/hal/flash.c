@@ -1,8 +1,6 @@
 /* The board's flash regions, and what every driver checks after its work. */
 #include "flash.h"
 
-#include <string.h>
-
 #include "board.h"
 
 const struct hal_region hal_journal = HAL_JOURNAL;
@@ -22,10 +20,10 @@ uint32_t hal_pool_bytes(void) {
     return (uint32_t)((uintptr_t)ld_pool_end - (uintptr_t)ld_pool_start);
 }
 
-__attribute__((naked)) void hal_call_on_stack(void (*function)(void *), void *argument, uint8_t *top) {
-    (void)function;
-    (void)argument;
-    (void)top;
+#define IN_REGISTER __attribute__((unused))
+
+__attribute__((naked)) void hal_call_on_stack(IN_REGISTER void (*function)(void *),
+                                              IN_REGISTER void *argument, IN_REGISTER uint8_t *top) {
     __asm__ volatile("push {r4, lr}\n"
                      "mov r4, sp\n"
                      "mov sp, r2\n"
@@ -37,10 +35,10 @@ __attribute__((naked)) void hal_call_on_stack(void (*function)(void *), void *ar
 }
 
 bool flash_is_erased(uint32_t address) {
-    const uint32_t *words = hal_flash_at(address);
+    const uint32_t *there = hal_flash_at(address);
 
-    for (uint32_t i = 0; i < hal_flash_page / sizeof *words; i++) {
-        if (words[i] != 0xFFFFFFFFu) {
+    for (uint32_t i = 0; i < hal_flash_page / sizeof *there; i++) {
+        if (there[i] != 0xFFFFFFFFu) {
             return false;
         }
     }
@@ -48,5 +46,12 @@ bool flash_is_erased(uint32_t address) {
 }
 
 bool flash_holds(uint32_t address, const uint32_t *words, size_t count) {
-    return memcmp(hal_flash_at(address), words, count * sizeof *words) == 0;
+    const uint32_t *there = hal_flash_at(address);
+
+    for (size_t i = 0; i < count; i++) {
+        if (there[i] != words[i]) {
+            return false;
+        }
+    }
+    return true;
 }
